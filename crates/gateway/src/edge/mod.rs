@@ -1,0 +1,1 @@
+//! The public port, in the order a client meets it.

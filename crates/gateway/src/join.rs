@@ -1,0 +1,1 @@
+//! Where hub and relay meet.

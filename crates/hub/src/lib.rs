@@ -1,0 +1,23 @@
+//! Who should hear a publication: the sessions of one worker, their subscriptions, outboxes and liveness.
+//!
+//! Memory only and synchronous: nothing here awaits, blocks, reads a clock or knows a socket. One [`Shard`] belongs
+//! to one worker thread, so the delivery path has no lock. What the shard cannot do itself it asks for as an
+//! [`Effect`], which the gateway carries out.
+//!
+//! Not here: how publications travel between nodes (`tidegate-relay`), how bytes reach a socket (`tidegate-gateway`).
+
+pub mod broadcast;
+pub mod effect;
+pub mod outbox;
+pub mod policy;
+pub mod shard;
+pub mod tally;
+pub mod tick;
+
+pub use broadcast::Broadcast;
+pub use effect::Effect;
+pub use outbox::Outbox;
+pub use policy::{Authenticator, Identity, Namespace, Policy, Refusal, Right};
+pub use shard::{Opening, SessionKey, Shard};
+pub use tally::Tally;
+pub use tick::Tick;

@@ -1,0 +1,75 @@
+//! The rules a shard applies: checked and resolved settings, shared by all workers.
+
+use std::collections::HashMap;
+
+use tidegate_protocol::command::Connect;
+use tidegate_protocol::{Disconnect, ErrorCode};
+
+/// The rules of a node.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// Known namespaces by name; `default` is for channels without one.
+    pub namespaces: HashMap<String, Namespace>,
+    /// What an unknown namespace gets; `None` refuses with error 102.
+    pub any_namespace: Option<Namespace>,
+    /// The most subscriptions of one session; beyond: error 106.
+    pub max_subscriptions: usize,
+    /// The most bytes an outbox may hold; beyond: 3008.
+    pub outbox_max_bytes: usize,
+    /// Ticks from the accept to the connect command; beyond: 3502.
+    pub connect_timeout: u32,
+    /// Ticks between pings.
+    pub ping_interval: u32,
+    /// Ticks from a ping to its pong; beyond: 3012.
+    pub pong_timeout: u32,
+    /// Seconds between pings, as clients are told.
+    pub ping_seconds: u32,
+    /// The node's version, as clients are told.
+    pub version: String,
+}
+
+/// What is allowed in a namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Namespace {
+    /// Who may subscribe.
+    pub subscribe: Right,
+    /// Who may publish.
+    pub publish: Right,
+}
+
+/// Who may do something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Right {
+    /// Every session.
+    Anyone,
+    /// Sessions with a user.
+    Authenticated,
+    /// Sessions with a subscription to the channel.
+    Subscriber,
+    /// Sessions with a subscription token.
+    Token,
+    /// No session; only backends.
+    Nobody,
+}
+
+/// Who a session is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// The user's id; empty for anonymous.
+    pub user: String,
+}
+
+/// Why a connect command was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// Answer with an error.
+    Error(ErrorCode),
+    /// End the connection.
+    Disconnect(Disconnect),
+}
+
+/// Decides who a connecting client is.
+pub trait Authenticator {
+    /// Checks the connect command.
+    fn authenticate(&self, connect: &Connect<'_>) -> Result<Identity, Refusal>;
+}

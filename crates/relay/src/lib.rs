@@ -1,0 +1,16 @@
+//! How other nodes hear a publication.
+//!
+//! The only crate that knows Redis. A [`Relay`] carries publications and control messages between nodes, keeps the
+//! node's interest (the channels it must hear) subscribed, and keeps the node in the registry. The memory relay
+//! gives the same promises to a single node. Both run on threads of their own and talk to the gateway through the
+//! [`Sink`] it hands in.
+//!
+//! Not here: who on this node hears a publication (`tidegate-hub`).
+
+pub mod relay;
+pub mod settings;
+pub mod sink;
+
+pub use relay::{Busy, NodeInfo, Relay, RelayError, Status};
+pub use settings::{RedisSettings, RelaySettings, Secret};
+pub use sink::{Observation, Report, Sink, Ticket, WorkerId, WorkerSet};

@@ -1,0 +1,61 @@
+//! Checked and resolved settings of a relay.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Which relay, and how.
+#[derive(Debug, Clone)]
+pub enum RelaySettings {
+    /// For one node: nothing leaves the process.
+    Memory,
+    /// One Redis server.
+    Redis(RedisSettings),
+}
+
+/// How to reach one Redis server.
+#[derive(Debug, Clone)]
+pub struct RedisSettings {
+    /// `redis://` or `rediss://` (TLS) URL with host, port and database; credentials are taken out of it.
+    pub url: String,
+    /// ACL user, where not the default one.
+    pub username: Option<String>,
+    /// Password.
+    pub password: Option<Secret>,
+    /// Certificate authorities to trust instead of the public ones, as a PEM file.
+    pub ca: Option<PathBuf>,
+    /// What keys and channels begin with: `tg` makes `tg:{news}`.
+    pub prefix: String,
+    /// How long a command may take, the connection's making included.
+    pub command_timeout: Duration,
+    /// How many pooled connections commands may use.
+    pub pool_size: usize,
+    /// How long a channel stays subscribed after its last local subscriber left.
+    pub linger: Duration,
+    /// How often the node writes itself into the registry; it is forgotten after three times that.
+    pub heartbeat: Duration,
+    /// The largest publication taken from Redis, in bytes.
+    pub max_publication_bytes: usize,
+}
+
+/// Text that must not be shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes the secret.
+    pub const fn new(secret: String) -> Self {
+        Self(secret)
+    }
+
+    /// The secret itself, for the one place that needs it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}

@@ -1,0 +1,1 @@
+//! The harness: real nodes, real Redis, real clients.
