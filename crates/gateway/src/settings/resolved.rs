@@ -1,0 +1,179 @@
+//! Settings as the node uses them: checked, resolved, with nothing left to interpret.
+//!
+//! Not here: what each key defaults to (`defaults.yaml`) and what is refused (`check`).
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tidegate_hub::Namespace;
+use tidegate_relay::{RelaySettings, Secret};
+
+/// All settings of a node.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// Where the node listens.
+    pub listen: Listen,
+    /// Worker threads, each with a shard of the connections: 1 to 64.
+    pub workers: usize,
+    /// Who the node is.
+    pub node: Node,
+    /// The public port's certificate; `None` serves plain `ws`.
+    pub tls: Option<Tls>,
+    /// What carries publications between nodes.
+    pub relay: RelaySettings,
+    /// What bounds clients.
+    pub limits: Limits,
+    /// How dead connections are found.
+    pub heartbeat: Heartbeat,
+    /// What waits for a socket.
+    pub outbox: Outbox,
+    /// Who may connect.
+    pub auth: Auth,
+    /// Who may call the server API.
+    pub api: Api,
+    /// Known namespaces by name.
+    pub namespaces: Vec<(String, Namespace)>,
+    /// What an unknown namespace gets; `None` refuses it.
+    pub any_namespace: Option<Namespace>,
+    /// How the node leaves.
+    pub drain: Drain,
+    /// What the node writes about itself.
+    pub log: Log,
+    /// Whether the node runs in dev mode: open to anyone on this machine, with the page at `/`.
+    pub dev: bool,
+}
+
+/// Where the node listens.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Listen {
+    /// For clients.
+    pub public: SocketAddr,
+    /// For operators and backends: API, metrics, health.
+    pub internal: SocketAddr,
+}
+
+/// Who the node is.
+#[derive(Debug, Clone)]
+pub(crate) struct Node {
+    /// The name in the registry and in logs: the host's, unless set.
+    pub name: String,
+}
+
+/// The public port's certificate.
+#[derive(Debug, Clone)]
+pub(crate) struct Tls {
+    /// The certificate chain, PEM, leaf first.
+    pub cert: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
+}
+
+/// What bounds clients.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Open connections of the node; beyond: 503 before the upgrade.
+    pub max_connections: usize,
+    /// Open connections from one address; 0 is off; beyond: 429 before the upgrade.
+    pub max_connections_per_ip: u32,
+    /// TLS and HTTP handshakes in progress at once on the node.
+    pub max_handshakes: usize,
+    /// From accept to the end of the HTTP head, TLS included; beyond: dropped.
+    pub handshake_timeout: Duration,
+    /// From the upgrade to the first command; beyond: 3502.
+    pub connect_timeout: Duration,
+    /// The largest message of a client in bytes, over its fragments; beyond: 3501.
+    pub max_message_bytes: usize,
+    /// The most fragments of one message; beyond: 3501.
+    pub max_fragments: u32,
+    /// How old an unfinished message may be; beyond: 3501.
+    pub message_timeout: Duration,
+    /// Subscriptions of one session; beyond: error 106.
+    pub max_subscriptions: usize,
+    /// How long a socket may take nothing of what waits for it; beyond: 3009.
+    pub write_timeout: Duration,
+}
+
+/// How dead connections are found.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Heartbeat {
+    /// From ping to ping; whole seconds, because that is how clients are told.
+    pub interval: Duration,
+    /// From a ping to its pong; beyond: 3012.
+    pub timeout: Duration,
+}
+
+/// What waits for a socket.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Outbox {
+    /// Bytes that may wait for one connection; beyond: 3008.
+    pub max_bytes: usize,
+}
+
+/// Who may connect.
+#[derive(Debug, Clone)]
+pub(crate) struct Auth {
+    /// Whether a connection may be without a user.
+    pub anonymous: bool,
+    /// Browser origins that may connect, lower case (`https://app.example.com`); `*` is any. In dev mode loopback
+    /// origins are allowed besides.
+    pub origins: Vec<String>,
+}
+
+/// Who may call the server API.
+#[derive(Debug, Clone)]
+pub(crate) struct Api {
+    /// The keys; while there is none, only loopback is answered.
+    pub keys: Vec<ApiKey>,
+}
+
+/// A key of the server API.
+#[derive(Debug, Clone)]
+pub(crate) struct ApiKey {
+    /// What logs call it.
+    pub name: String,
+    /// The key itself.
+    pub key: Secret,
+    /// What it opens.
+    pub scope: Scope,
+}
+
+/// What an API key opens; each includes those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Scope {
+    /// Look: `channels`, `info`.
+    Read,
+    /// Speak: `publish`, `broadcast`.
+    Publish,
+    /// Act on clients: `subscribe`, `unsubscribe`, `disconnect`.
+    Admin,
+}
+
+/// How the node leaves.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Drain {
+    /// From "not ready" to the first close, so that load balancers look elsewhere first.
+    pub delay: Duration,
+    /// Over how long the closes are spread.
+    pub duration: Duration,
+}
+
+/// What the node writes about itself.
+#[derive(Debug, Clone)]
+pub(crate) struct Log {
+    /// A level, or directives of `tracing_subscriber::EnvFilter`.
+    pub level: String,
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// Human on a terminal, JSON otherwise.
+    Auto,
+    /// For eyes.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
