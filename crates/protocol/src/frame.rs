@@ -1,11 +1,28 @@
 //! RFC 6455 frames, the server's side: an incremental decoder and an encoder.
+//!
+//! The decoder takes what arrived in whatever pieces it arrived, and lends out complete messages. It holds bytes
+//! only while a frame or a message is unfinished, never more than `Limits::max_message_bytes` of them, and never
+//! because of a number that the client merely declared.
+//!
+//! Not here: when to answer a ping or a Close, how long a message may stay unfinished (the caller's clock),
+//! extensions (none is negotiated, so the reserved bits must be 0), the handshake.
+
+mod close;
+mod decoder;
+mod encoder;
+mod header;
+mod mask;
+mod message;
+
+pub use decoder::{Decoder, Step};
+pub use encoder::{MAX_HEADER_BYTES, MAX_REASON_BYTES, Opcode, encode, encode_close, header};
 
 /// What a decoder accepts.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// The largest message, over all its fragments, in bytes.
     pub max_message_bytes: usize,
-    /// The most fragments of one message.
+    /// The most fragments of one message. An unfragmented message counts as one.
     pub max_fragments: u32,
 }
 
@@ -20,7 +37,8 @@ pub enum Event<'a> {
     Ping(&'a [u8]),
     /// A pong.
     Pong(&'a [u8]),
-    /// A Close frame: the code, if there was one, and its reason.
+    /// A Close frame: the code, if there was one, and its reason. What follows it on the wire means nothing
+    /// (RFC 6455, 5.5.1): answer and decode no further.
     Close(Option<(u16, &'a str)>),
 }
 
@@ -30,7 +48,7 @@ pub enum FrameError {
     /// A rule of RFC 6455 was broken: close with 1002.
     #[error("{0}")]
     Protocol(&'static str),
-    /// Text that is not UTF-8: close with 1007.
+    /// Text, or the reason in a Close frame, that is not UTF-8: close with 1007.
     #[error("text is not UTF-8")]
     Utf8,
     /// A message larger than the limit: close with 3501.
@@ -39,63 +57,4 @@ pub enum FrameError {
     /// A message in more fragments than the limit: close with 3501.
     #[error("message in more fragments than limits.max_fragments")]
     TooManyFragments,
-}
-
-/// The state of one connection's inbound side. Small while no frame is unfinished; holds bytes only then.
-#[derive(Debug, Default)]
-pub struct Decoder {
-    _state: (),
-}
-
-/// One step of decoding.
-#[derive(Debug)]
-pub struct Step<'a> {
-    /// How many bytes of the input are used up.
-    pub consumed: usize,
-    /// What became complete, if anything did.
-    pub event: Option<Event<'a>>,
-}
-
-impl Decoder {
-    /// Decodes as far as the next event. Call again with the rest of the input while `consumed` leaves any; an
-    /// `event` of `None` means that all input is used up. Unmasks in place; a message that is complete within
-    /// `input` is borrowed from it, not copied.
-    pub fn step<'a>(&'a mut self, _input: &'a mut [u8], _limits: &Limits) -> Result<Step<'a>, FrameError> {
-        todo!()
-    }
-
-    /// Whether a frame or a fragmented message has begun and not ended: its age is the caller's to bound.
-    pub fn unfinished(&self) -> bool {
-        todo!()
-    }
-
-    /// Heap bytes held for what is unfinished.
-    pub fn held_bytes(&self) -> usize {
-        todo!()
-    }
-}
-
-/// The opcodes a server writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Opcode {
-    /// A text message.
-    Text = 1,
-    /// A binary message.
-    Binary = 2,
-    /// A Close frame.
-    Close = 8,
-    /// A ping.
-    Ping = 9,
-    /// A pong.
-    Pong = 10,
-}
-
-/// Appends one unfragmented, unmasked frame.
-pub fn encode(_opcode: Opcode, _payload: &[u8], _out: &mut Vec<u8>) {
-    todo!()
-}
-
-/// Appends a Close frame; a reason of more than 123 bytes is cut at a character boundary.
-pub fn encode_close(_code: u16, _reason: &str, _out: &mut Vec<u8>) {
-    todo!()
 }
