@@ -1,6 +1,18 @@
 //! The two codecs of Centrifuge v2 and what they share.
+//!
+//! Pure functions: a message in, commands out; a reply or push in, its bytes out. The shapes of replies and
+//! pushes are said once, in [`shape`], with the name and the tag of each field; `json` and `protobuf` know only
+//! how a field is written.
+//!
+//! Not here: frames around messages ([`crate::frame`]), what a command means (`tidegate-hub`).
 
-use crate::command::Command;
+pub mod json;
+mod payload;
+mod protobuf;
+mod shape;
+mod wire;
+
+use crate::command::{Command, Request};
 use crate::reply::{Push, Reply};
 
 /// Which encoding a session speaks.
@@ -35,20 +47,29 @@ impl Codec {
     /// kept. A message without any command is an error.
     pub fn commands<'a>(
         self,
-        _message: &'a [u8],
-        _each: impl FnMut(Command<'a>) -> bool,
+        message: &'a [u8],
+        each: impl FnMut(Command<'a>) -> bool,
     ) -> Result<(), DecodeError> {
-        todo!()
+        match self {
+            Self::Json => json::commands(message, each),
+            Self::Protobuf => protobuf::commands(message, each),
+        }
     }
 
     /// Appends the encoded reply, without the joint to a following one.
-    pub fn reply(self, _id: u32, _reply: &Reply<'_>, _out: &mut Vec<u8>) {
-        todo!()
+    pub fn reply(self, id: u32, reply: &Reply<'_>, out: &mut Vec<u8>) {
+        match self {
+            Self::Json => json::message(out, |fields| shape::reply(id, reply, fields)),
+            Self::Protobuf => protobuf::message(out, |fields| shape::reply(id, reply, fields)),
+        }
     }
 
-    /// Appends the encoded push.
-    pub fn push(self, _push: &Push<'_>, _out: &mut Vec<u8>) {
-        todo!()
+    /// Appends the encoded push, without the joint to a following one.
+    pub fn push(self, push: &Push<'_>, out: &mut Vec<u8>) {
+        match self {
+            Self::Json => json::message(out, |fields| shape::push(push, fields)),
+            Self::Protobuf => protobuf::message(out, |fields| shape::push(push, fields)),
+        }
     }
 
     /// The application ping: the empty reply.
@@ -56,6 +77,43 @@ impl Codec {
         match self {
             Self::Json => b"{}",
             Self::Protobuf => &[0],
+        }
+    }
+
+    /// What stands between two replies or pushes that share a message.
+    pub const fn joint(self) -> &'static [u8] {
+        match self {
+            Self::Json => b"\n",
+            Self::Protobuf => b"",
+        }
+    }
+}
+
+/// What a decoder found in one command, before the rules that both codecs share.
+#[derive(Default)]
+struct Draft<'a> {
+    id: u32,
+    request: Option<Request<'a>>,
+    /// A second request was found.
+    surplus: bool,
+}
+
+impl<'a> Draft<'a> {
+    fn request(&mut self, request: Request<'a>) {
+        self.surplus |= self.request.replace(request).is_some();
+    }
+
+    fn finish(self) -> Result<Command<'a>, DecodeError> {
+        if self.surplus {
+            return Err(DecodeError("a command with more than one request"));
+        }
+        match (self.id, self.request) {
+            (0, None) => Ok(Command { id: 0, request: Request::Pong }),
+            (_, None) => Err(DecodeError("a command with an id but no known request")),
+            // Whatever id it has: no reply is ever written.
+            (_, Some(request @ Request::Send { .. })) => Ok(Command { id: 0, request }),
+            (0, Some(_)) => Err(DecodeError("a command that needs a reply but has no id")),
+            (id, Some(request)) => Ok(Command { id, request }),
         }
     }
 }

@@ -19,6 +19,6 @@ pub use channel::{ChannelError, ChannelName};
 pub use codec::{Codec, DecodeError};
 pub use codes::{Disconnect, ErrorCode, UnsubscribeCode};
 pub use command::{Command, Request};
-pub use control::Control;
+pub use control::{Control, ControlError};
 pub use publication::{ClientInfo, Publication};
 pub use reply::{Push, Reply};
