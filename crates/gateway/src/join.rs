@@ -1,1 +1,175 @@
-//! Where hub and relay meet.
+//! Where hub and relay meet: what the relay hears goes to the workers' inboxes, what a shard asks goes to the relay.
+//!
+//! Neither crate knows the other; this file is the only place that knows both.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tidegate_hub::{Broadcast, SessionKey};
+use tidegate_protocol::{ChannelName, Control, ErrorCode, Publication};
+use tidegate_relay::{Observation, RelayError, Report, Sink, Ticket, WorkerId, WorkerSet};
+use tokio::sync::oneshot;
+
+use crate::inbox::{Inbox, InboxSender, inbox};
+use crate::metrics::{Metrics, Source};
+
+/// What a worker finds in its inbox.
+pub(crate) enum Inbound {
+    /// A publication for the members of its channel.
+    Publication(Arc<Broadcast>, Instant),
+    /// The answer to `Effect::Join`.
+    Joined(ChannelName, Result<(), ErrorCode>),
+    /// The answer to `Effect::Publish`.
+    Published(SessionKey, u32, Result<(), ErrorCode>),
+    /// A control message.
+    Control(Arc<Control>),
+    /// A question for the worker's channels.
+    Channels(Arc<Gather>),
+    /// Close everyone, spread over this time.
+    Drain(Duration),
+}
+
+/// Collects the workers' answers to one question.
+pub(crate) struct Gather {
+    missing: Mutex<(usize, Vec<(ChannelName, u64)>, Option<oneshot::Sender<Vec<(ChannelName, u64)>>>)>,
+}
+
+impl Gather {
+    /// A worker's answer; the last one sends all of them on. The same channel may come from several workers.
+    pub(crate) fn answer(&self, channels: Vec<(ChannelName, usize)>) {
+        let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        missing.0 = missing.0.saturating_sub(1);
+        missing.1.extend(channels.into_iter().map(|(channel, members)| (channel, members as u64)));
+        if missing.0 == 0
+            && let Some(reply) = missing.2.take()
+        {
+            let mut all = std::mem::take(&mut missing.1);
+            all.sort_by(|a, b| a.0.cmp(&b.0));
+            all.dedup_by(|from, into| {
+                let same = from.0 == into.0;
+                if same {
+                    into.1 += from.1;
+                }
+                same
+            });
+            // Whoever asked may have given up.
+            let _ = reply.send(all);
+        }
+    }
+}
+
+/// What a worker last said of itself; written by the worker, read for the registry.
+#[derive(Default)]
+pub(crate) struct WorkerStats {
+    pub(crate) connections: AtomicU64,
+    pub(crate) subscriptions: AtomicU64,
+    pub(crate) channels: AtomicU64,
+    pub(crate) outbox_bytes: AtomicU64,
+}
+
+/// The node as the relay sees it.
+pub(crate) struct Switchboard {
+    workers: Vec<InboxSender<Inbound>>,
+    stats: Arc<[WorkerStats]>,
+    metrics: Arc<Metrics>,
+}
+
+impl Switchboard {
+    /// A switchboard and the inboxes of its workers.
+    pub(crate) fn new(workers: usize, metrics: Arc<Metrics>) -> (Self, Vec<Inbox<Inbound>>) {
+        let (senders, inboxes) = (0..workers).map(|_| inbox()).unzip();
+        let stats = (0..workers).map(|_| WorkerStats::default()).collect();
+        (Self { workers: senders, stats, metrics }, inboxes)
+    }
+
+    /// The workers' own counts.
+    pub(crate) fn stats(&self) -> Arc<[WorkerStats]> {
+        Arc::clone(&self.stats)
+    }
+
+    /// Asks every worker to close its connections, spread over `duration`.
+    pub(crate) fn drain(&self, duration: Duration) {
+        for worker in 0..self.workers.len() {
+            self.send(worker, Inbound::Drain(duration), "drain");
+        }
+    }
+
+    /// Puts something into a worker's inbox that must not be lost; a worker that does not take it is broken.
+    fn send(&self, worker: usize, inbound: Inbound, what: &'static str) {
+        if let Some(sender) = self.workers.get(worker)
+            && sender.send(inbound, 0).is_err()
+        {
+            tracing::error!(worker, what, "a worker does not take what is sent to it");
+        }
+    }
+}
+
+impl Sink for Switchboard {
+    fn deliver(&self, workers: WorkerSet, publication: Publication, received: Instant) {
+        self.metrics.published(Source::Relay, 1);
+        let bytes = publication.data.len();
+        let broadcast = Arc::new(Broadcast::new(publication));
+        for worker in workers.iter() {
+            let Some(sender) = self.workers.get(usize::from(worker.0)) else { continue };
+            if sender.send(Inbound::Publication(Arc::clone(&broadcast), received), bytes).is_err() {
+                self.metrics.observe(Observation::Dropped(1));
+            }
+        }
+    }
+
+    fn joined(&self, worker: WorkerId, channel: &ChannelName, result: Result<(), RelayError>) {
+        let result = result.map_err(|error| temporary(&error, "subscribe"));
+        self.send(usize::from(worker.0), Inbound::Joined(channel.clone(), result), "joined");
+    }
+
+    fn published(&self, ticket: Ticket, result: Result<(), RelayError>) {
+        match &result {
+            Ok(()) => self.metrics.published(Source::Client, 1),
+            Err(error) => self.metrics.publish_failed(error),
+        }
+        let session = SessionKey { index: ticket.session as u32, generation: (ticket.session >> 32) as u32 };
+        let result = result.map_err(|error| temporary(&error, "publish"));
+        self.send(usize::from(ticket.worker.0), Inbound::Published(session, ticket.id, result), "published");
+    }
+
+    fn control(&self, control: Control) {
+        let control = Arc::new(control);
+        for worker in 0..self.workers.len() {
+            self.send(worker, Inbound::Control(Arc::clone(&control)), "control");
+        }
+    }
+
+    fn report(&self) -> Report {
+        let sum = |count: fn(&WorkerStats) -> &AtomicU64| {
+            self.stats.iter().map(|worker| count(worker).load(Ordering::Relaxed)).sum()
+        };
+        Report {
+            connections: sum(|worker| &worker.connections),
+            subscriptions: sum(|worker| &worker.subscriptions),
+            channels: sum(|worker| &worker.channels),
+        }
+    }
+
+    fn channels(&self, reply: oneshot::Sender<Vec<(ChannelName, u64)>>) {
+        let gather = Arc::new(Gather { missing: Mutex::new((self.workers.len(), Vec::new(), Some(reply))) });
+        for worker in 0..self.workers.len() {
+            self.send(worker, Inbound::Channels(Arc::clone(&gather)), "channels");
+        }
+    }
+
+    fn observe(&self, observation: Observation) {
+        self.metrics.observe(observation);
+    }
+}
+
+/// Names a session's publish command for the relay.
+pub(crate) const fn ticket(worker: WorkerId, session: SessionKey, id: u32) -> Ticket {
+    Ticket { worker, session: (session.generation as u64) << 32 | session.index as u64, id }
+}
+
+/// Every failure of the relay is temporary to a client: the SDK tries again by itself.
+fn temporary(error: &RelayError, what: &'static str) -> ErrorCode {
+    tracing::debug!(%error, what, "the relay could not do it");
+    ErrorCode::Internal
+}

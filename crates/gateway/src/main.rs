@@ -3,6 +3,7 @@
 mod api;
 mod cli;
 mod edge;
+mod inbox;
 mod join;
 mod logs;
 mod metrics;

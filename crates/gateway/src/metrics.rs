@@ -273,10 +273,11 @@ impl Metrics {
         })
     }
 
-    /// Sets the open connections, by `Codec::ALL`.
-    pub(crate) fn connections(&self, counts: [usize; Codec::ALL.len()]) {
-        for (gauge, count) in self.connections.iter().zip(counts) {
-            gauge.set(gauge_value(count));
+    /// The gauge of open connections of a codec. Moved by the permits alone.
+    pub(crate) const fn connections(&self, codec: Codec) -> &IntGauge {
+        match codec {
+            Codec::Json => &self.connections[0],
+            Codec::Protobuf => &self.connections[1],
         }
     }
 

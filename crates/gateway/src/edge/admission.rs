@@ -1,0 +1,96 @@
+//! Who is let in: the node's connection permits.
+//!
+//! A permit is taken atomically before the 101 is written and given back exactly once, when it is dropped with the
+//! socket, whatever ended the connection. The gauges move with the permits and so cannot drift from them.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tidegate_protocol::Codec;
+
+use crate::metrics::{Metrics, Rejection};
+
+/// The permits of a node.
+pub(crate) struct Admission {
+    max_connections: usize,
+    max_per_ip: u32,
+    open: AtomicUsize,
+    /// Connections by address; touched only where `limits.max_connections_per_ip` is set.
+    by_ip: Mutex<HashMap<IpAddr, u32, ahash::RandomState>>,
+    closed: AtomicBool,
+    metrics: Arc<Metrics>,
+}
+
+/// One connection's place on the node.
+pub(crate) struct Permit {
+    admission: Arc<Admission>,
+    ip: Option<IpAddr>,
+    codec: Codec,
+}
+
+impl Admission {
+    /// Nobody is in yet. `max_per_ip` of 0 is no limit.
+    pub(crate) fn new(max_connections: usize, max_per_ip: u32, metrics: Arc<Metrics>) -> Self {
+        Self {
+            max_connections,
+            max_per_ip,
+            open: AtomicUsize::new(0),
+            by_ip: Mutex::default(),
+            closed: AtomicBool::new(false),
+            metrics,
+        }
+    }
+
+    /// Takes a permit, or says why there is none.
+    pub(crate) fn admit(self: &Arc<Self>, ip: Option<IpAddr>, codec: Codec) -> Result<Permit, Rejection> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Rejection::Shutdown);
+        }
+        let below = |open: usize| (open < self.max_connections).then_some(open + 1);
+        if self.open.fetch_update(Ordering::AcqRel, Ordering::Acquire, below).is_err() {
+            return Err(Rejection::Full);
+        }
+        let ip = ip.filter(|_| self.max_per_ip > 0);
+        if let Some(ip) = ip {
+            let mut by_ip = self.by_ip.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = by_ip.entry(ip).or_default();
+            if *count >= self.max_per_ip {
+                drop(by_ip);
+                self.open.fetch_sub(1, Ordering::AcqRel);
+                return Err(Rejection::PerIp);
+            }
+            *count += 1;
+        }
+        self.metrics.connections(codec).inc();
+        self.metrics.connections_accepted.inc();
+        Ok(Permit { admission: Arc::clone(self), ip, codec })
+    }
+
+    /// Lets nobody in from now on.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// How many are in.
+    pub(crate) fn open(&self) -> usize {
+        self.open.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let Some(ip) = self.ip {
+            let mut by_ip = self.admission.by_ip.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(count) = by_ip.get_mut(&ip) {
+                *count -= 1;
+                if *count == 0 {
+                    by_ip.remove(&ip);
+                }
+            }
+        }
+        self.admission.metrics.connections(self.codec).dec();
+        self.admission.open.fetch_sub(1, Ordering::AcqRel);
+    }
+}

@@ -1,0 +1,188 @@
+//! The public port: accepts, shakes hands for TLS, serves HTTP until the upgrade.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use actix_http::{HttpService, Protocol, Request};
+use actix_rt::net::TcpStream;
+use actix_server::Server;
+use actix_service::{Service, ServiceFactory, fn_factory, fn_service, map_config};
+use actix_web::dev::AppConfig;
+use actix_web::{App, web};
+use rustls::ServerConfig;
+use socket2::{Domain, SockRef, Socket, Type};
+use tidegate_hub::{Policy, Shard};
+use tidegate_relay::WorkerId;
+use tokio::sync::Semaphore;
+use tokio::time::{sleep_until, timeout_at};
+
+use super::handshake::{self, Gate};
+use super::stream::Stream;
+use super::takeover;
+use super::tls::TlsStream;
+use super::worker::{Common, Worker};
+use crate::inbox::Inbox;
+use crate::join::Inbound;
+use crate::metrics::Rejection;
+
+/// Connections that wait for the accept; the kernel cuts it to net.core.somaxconn.
+const BACKLOG: i32 = 4096;
+
+/// HTTP connections of one worker at once that have not been upgraded yet; beyond, accepting waits.
+const MAX_HTTP: usize = 25_000;
+
+/// How long an HTTP connection may stay idle between requests.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+
+/// What the public port needs.
+pub(crate) struct Public {
+    pub(crate) gate: web::Data<Gate>,
+    pub(crate) common: Arc<Common>,
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) tls: Option<Arc<ServerConfig>>,
+    /// One for each worker.
+    pub(crate) inboxes: Vec<Inbox<Inbound>>,
+}
+
+/// Binds a listening socket.
+pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Starts the workers of the public port.
+pub(crate) fn serve(listener: TcpListener, public: Public) -> io::Result<Server> {
+    let Public { gate, common, policy, tls, inboxes } = public;
+    let workers = inboxes.len();
+    let handshakes = Arc::new(Semaphore::new(common.settings.limits.max_handshakes));
+    let inboxes = Arc::new(Mutex::new(inboxes.into_iter().map(Some).collect::<Vec<_>>()));
+    let next = Arc::new(AtomicUsize::new(0));
+    let server = Server::build()
+        .workers(workers)
+        .backlog(BACKLOG as u32)
+        .max_concurrent_connections(MAX_HTTP)
+        .disable_signals()
+        .listen("public", listener, move || {
+            let (gate, common, policy, tls) =
+                (gate.clone(), Arc::clone(&common), Arc::clone(&policy), tls.clone());
+            let (handshakes, inboxes, next) =
+                (Arc::clone(&handshakes), Arc::clone(&inboxes), Arc::clone(&next));
+            fn_factory(move || {
+                let index = next.fetch_add(1, Ordering::AcqRel);
+                let inbox = inboxes
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .get_mut(index)
+                    .and_then(Option::take);
+                let edge = Edge {
+                    gate: gate.clone(),
+                    common: Arc::clone(&common),
+                    tls: tls.clone(),
+                    handshakes: Arc::clone(&handshakes),
+                };
+                let policy = Arc::clone(&policy);
+                async move {
+                    // A worker that died cannot be replaced: its inbox went with it.
+                    let inbox = inbox.ok_or(())?;
+                    let id = WorkerId(u8::try_from(index).map_err(|_| ())?);
+                    let worker = Worker::start(id, Arc::clone(&edge.common), Shard::new(policy), inbox)
+                        .map_err(
+                            |error| tracing::error!(%error, worker = index, "failed to start a worker"),
+                        )?;
+                    edge.service(worker).await
+                }
+            })
+        })?
+        .run();
+    Ok(server)
+}
+
+/// What one worker's accept path needs.
+struct Edge {
+    gate: web::Data<Gate>,
+    common: Arc<Common>,
+    tls: Option<Arc<ServerConfig>>,
+    handshakes: Arc<Semaphore>,
+}
+
+impl Edge {
+    /// The service of one accepted socket.
+    async fn service(
+        self,
+        worker: Rc<std::cell::RefCell<Worker>>,
+    ) -> Result<impl Service<TcpStream, Response = (), Error = (), Future: 'static> + 'static, ()> {
+        let deadline = self.common.settings.limits.handshake_timeout;
+        let app = |gate: web::Data<Gate>| {
+            let app = App::new().app_data(gate).configure(handshake::routes);
+            map_config(app, |()| AppConfig::default())
+        };
+        // The same App again, for requests that ask for an upgrade.
+        let upgrades = Rc::new(app(self.gate.clone()).new_service(()).await?);
+        let upgrade = fn_service(move |upgrade: (Request, _)| {
+            takeover::upgrade(Rc::clone(&upgrades), Rc::clone(&worker), upgrade, deadline)
+        });
+        let http = HttpService::<Stream, _, _>::build()
+            .keep_alive(KEEP_ALIVE)
+            .client_request_timeout(deadline)
+            .client_disconnect_timeout(Duration::ZERO)
+            .upgrade(upgrade)
+            .finish(app(self.gate.clone()));
+        let http =
+            Rc::new(ServiceFactory::<(Stream, Protocol, Option<SocketAddr>)>::new_service(&http, ()).await?);
+        let edge = Rc::new(self);
+        Ok(fn_service(move |socket: TcpStream| {
+            let (edge, http) = (Rc::clone(&edge), Rc::clone(&http));
+            async move {
+                let peer = socket.peer_addr().ok();
+                let Some(stream) = edge.accept(socket).await else { return Err(()) };
+                // What goes wrong from here is between one client and us.
+                http.call((stream, Protocol::Http1, peer)).await.map_err(|error| {
+                    tracing::debug!(%error, "an HTTP connection ended early");
+                })
+            }
+        }))
+    }
+
+    /// Makes an accepted socket ready for HTTP.
+    async fn accept(&self, socket: TcpStream) -> Option<Stream> {
+        let limits = &self.common.settings.limits;
+        let metrics = &self.common.metrics;
+        let deadline = (Instant::now() + limits.handshake_timeout).into();
+        // Small frames must not wait for each other; and the kernel gives up a peer that stopped reading.
+        let options = SockRef::from(&socket);
+        let set = options.set_tcp_nodelay(true);
+        #[cfg(target_os = "linux")]
+        let set = set.and_then(|()| options.set_tcp_user_timeout(Some(limits.write_timeout)));
+        if set.is_err() {
+            // The peer has gone already.
+            return None;
+        }
+        let Some(config) = &self.tls else {
+            return Some(Stream::plain(socket, sleep_until(deadline), Arc::clone(metrics)));
+        };
+        // A burst waits here as bare sockets; only those with a permit hold handshake state.
+        let handshake = async {
+            let _permit = self.handshakes.acquire().await.map_err(io::Error::other)?;
+            TlsStream::accept(socket, Arc::clone(config)).await
+        };
+        match timeout_at(deadline, handshake).await {
+            Ok(Ok(stream)) => Some(Stream::tls(stream, sleep_until(deadline), Arc::clone(metrics))),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a TLS handshake failed");
+                metrics.rejected(Rejection::Tls);
+                None
+            }
+            Err(_) => {
+                metrics.rejected(Rejection::HandshakeTimeout);
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! A connection's inbound side: bytes to frames to messages to the shard.
+
+use std::io;
+use std::time::Instant;
+
+use tidegate_hub::{SessionKey, Tick};
+use tidegate_protocol::Disconnect;
+use tidegate_protocol::frame::{Decoder, Event, FrameError};
+
+use super::admission::Permit;
+use super::transport::Transport;
+use super::worker::Worker;
+
+/// How many reads one turn grants a socket before the others get theirs.
+const READS_A_TURN: usize = 4;
+
+/// A connection's socket and what the edge must know of it.
+pub(super) struct Session {
+    pub(super) key: SessionKey,
+    pub(super) transport: Transport,
+    decoder: Decoder,
+    /// Given back when the session is dropped, and by nothing else.
+    _permit: Permit,
+    pub(super) opened: Instant,
+    pub(super) phase: Phase,
+    /// When the message that is unfinished now began.
+    pub(super) unfinished: Option<Tick>,
+    /// Since when the socket has taken nothing of what waits for it.
+    pub(super) stalled: Option<Tick>,
+    /// Whether the session is in the worker's list of watched ones.
+    pub(super) watched: bool,
+    /// Whether the session is in the worker's list of those with more to read.
+    unread: bool,
+    #[cfg_attr(not(feature = "echo"), expect(dead_code, reason = "only conformance builds echo"))]
+    echo: bool,
+}
+
+/// Where a connection is in its life. It only moves downwards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Frames go both ways.
+    Open,
+    /// The shard has ended the session: the outbox is being written, the peer is given time to close.
+    Ending {
+        /// Why.
+        reason: Disconnect,
+        /// When the socket is dropped whatever the peer does.
+        deadline: Tick,
+        /// Whether the peer has nothing more to say, so that the socket can go as soon as the outbox is written.
+        peer_done: bool,
+    },
+}
+
+impl Session {
+    pub(super) fn new(key: SessionKey, transport: Transport, permit: Permit, echo: bool) -> Self {
+        Self {
+            key,
+            transport,
+            decoder: Decoder::default(),
+            _permit: permit,
+            opened: Instant::now(),
+            phase: Phase::Open,
+            unfinished: None,
+            stalled: None,
+            watched: false,
+            unread: false,
+            echo,
+        }
+    }
+}
+
+impl Worker {
+    /// Reads what a socket has, within the turn's share. `to_the_end`: the peer has closed its side, so a short read
+    /// is not the last one.
+    pub(super) fn read(&mut self, key: SessionKey, to_the_end: bool) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut plaintext = std::mem::take(&mut self.plaintext);
+        let mut reads = 0;
+        loop {
+            let Some(session) = self.session(key) else { break };
+            if reads == READS_A_TURN {
+                // The poller will not say again that there is more.
+                if !session.unread {
+                    session.unread = true;
+                    self.unread.push(key);
+                }
+                break;
+            }
+            reads += 1;
+            match session.transport.read(&mut scratch, &mut plaintext) {
+                Ok((0, _)) => {
+                    self.peer_gone(key);
+                    break;
+                }
+                Ok((size, data)) => {
+                    self.bytes_received += data.len() as u64;
+                    self.input(key, data);
+                    // A read that did not fill the buffer has emptied the socket: the next bytes make a new event.
+                    if size < scratch.len() && !to_the_end {
+                        break;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    tracing::debug!(%error, "reading from a client failed");
+                    self.peer_gone(key);
+                    break;
+                }
+            }
+        }
+        plaintext.clear();
+        self.scratch = scratch;
+        self.plaintext = plaintext;
+    }
+
+    /// Goes on with the sockets that had more to read than their share.
+    pub(super) fn read_unread(&mut self) {
+        for key in std::mem::take(&mut self.unread) {
+            if let Some(session) = self.session(key) {
+                session.unread = false;
+                self.read(key, true);
+            }
+        }
+    }
+
+    /// Bytes of a client, without TLS. Everything behind the end of a session is ignored.
+    pub(super) fn input(&mut self, key: SessionKey, bytes: &mut [u8]) {
+        let Self { sessions, shard, auth, limits, now, .. } = self;
+        let Some(session) = sessions.get_mut(key.index as usize).and_then(Option::as_mut) else { return };
+        if session.phase != Phase::Open {
+            return;
+        }
+        let mut at = 0;
+        let mut finished = false;
+        let failed = loop {
+            if at == bytes.len() {
+                break None;
+            }
+            let step = match session.decoder.step(&mut bytes[at..], limits) {
+                Ok(step) => step,
+                Err(error) => break Some(error),
+            };
+            at += step.consumed;
+            let Some(event) = step.event else { break None };
+            finished = true;
+            match event {
+                #[cfg(feature = "echo")]
+                Event::Text(text) if session.echo => shard.echo(key, true, text.as_bytes()),
+                #[cfg(feature = "echo")]
+                Event::Binary(data) if session.echo => shard.echo(key, false, data),
+                Event::Text(text) => shard.message(key, true, text.as_bytes(), auth, *now),
+                Event::Binary(data) => shard.message(key, false, data, auth, *now),
+                Event::Ping(payload) => shard.native_ping(key, payload),
+                Event::Pong(_) => shard.native_pong(key, *now),
+                Event::Close(close) => {
+                    let _ = close;
+                    shard.end(key, tidegate_protocol::Disconnect::Closed);
+                    break None;
+                }
+            }
+        };
+        match failed {
+            Some(error) => {
+                tracing::debug!(%error, "a client broke the framing");
+                shard.end(key, reason(error));
+            }
+            None if session.decoder.unfinished() => {
+                // Its age is that of the message, not of the bytes: a trickle does not make it younger.
+                if finished || session.unfinished.is_none() {
+                    session.unfinished = Some(*now);
+                    self.watch(key);
+                }
+            }
+            None => session.unfinished = None,
+        }
+    }
+}
+
+/// What ends a connection whose frames cannot be understood.
+const fn reason(error: FrameError) -> Disconnect {
+    match error {
+        FrameError::Protocol(_) => Disconnect::FrameError,
+        FrameError::Utf8 => Disconnect::InvalidUtf8,
+        FrameError::TooLarge | FrameError::TooManyFragments => Disconnect::BadRequest,
+    }
+}

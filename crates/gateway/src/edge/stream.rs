@@ -1,0 +1,96 @@
+//! A connection while it is still HTTP: plain or TLS, with one deadline over TLS handshake and request head.
+
+use std::future::Future as _;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use actix_rt::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+
+use super::tls::TlsStream;
+use super::transport::Transport;
+use crate::metrics::{Metrics, Rejection};
+
+/// What actix-http reads from and writes to.
+pub(super) struct Stream {
+    kind: Kind,
+    /// When the request's head must be there; `None` once something was answered, from when on HTTP's own keep-alive
+    /// deadline holds.
+    deadline: Option<Pin<Box<Sleep>>>,
+    metrics: Arc<Metrics>,
+}
+
+enum Kind {
+    Plain(TcpStream),
+    Tls(Box<TlsStream>),
+}
+
+impl Stream {
+    pub(super) fn plain(socket: TcpStream, deadline: Sleep, metrics: Arc<Metrics>) -> Self {
+        Self { kind: Kind::Plain(socket), deadline: Some(Box::pin(deadline)), metrics }
+    }
+
+    pub(super) fn tls(stream: TlsStream, deadline: Sleep, metrics: Arc<Metrics>) -> Self {
+        Self { kind: Kind::Tls(Box::new(stream)), deadline: Some(Box::pin(deadline)), metrics }
+    }
+
+    /// Gives the socket up to the worker's poller, with the bytes that were decrypted but not read.
+    pub(super) fn into_transport(self) -> io::Result<(Transport, Vec<u8>)> {
+        let to_mio =
+            |socket: TcpStream| Ok::<_, io::Error>(mio::net::TcpStream::from_std(socket.into_std()?));
+        match self.kind {
+            Kind::Plain(socket) => Ok((Transport::Plain(to_mio(socket)?), Vec::new())),
+            Kind::Tls(stream) => {
+                let (socket, engine, plaintext) = stream.into_parts();
+                Ok((Transport::Tls(to_mio(socket)?, engine), plaintext))
+            }
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let read = match &mut this.kind {
+            Kind::Plain(socket) => Pin::new(socket).poll_read(cx, into),
+            Kind::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, into),
+        };
+        // A head that trickles in is as late as one that does not come.
+        if let Some(deadline) = &mut this.deadline
+            && deadline.as_mut().poll(cx).is_ready()
+        {
+            this.deadline = None;
+            this.metrics.rejected(Rejection::HandshakeTimeout);
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        this.deadline = None;
+        match &mut this.kind {
+            Kind::Plain(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Kind::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().kind {
+            Kind::Plain(socket) => Pin::new(socket).poll_flush(cx),
+            Kind::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().kind {
+            Kind::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
+            Kind::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! TLS records to plaintext and back, without I/O.
+
+use std::io;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::server::UnbufferedServerConnection;
+use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
+
+/// The largest plaintext of one record (RFC 8446, 5.1).
+pub(crate) const MAX_PLAINTEXT: usize = 16 * 1024;
+
+/// What a record may have beyond its plaintext: header, content type, tag, and TLS 1.2's explicit nonce.
+const RECORD_OVERHEAD: usize = 64;
+
+/// The most bytes that may wait for the rest of a record or handshake message. A record has 16 KiB and a little; a
+/// handshake message in fragments is bounded to 64 KiB by rustls itself.
+const MAX_INCOMING: usize = 80 * 1024;
+
+/// One connection's TLS state. Holds received bytes only while a record is unfinished, and bytes to send only until
+/// the socket has taken them.
+pub(crate) struct Engine {
+    conn: UnbufferedServerConnection,
+    /// Received bytes of an unfinished record.
+    incoming: Vec<u8>,
+    /// Encoded bytes to send, from `sent` on.
+    outgoing: Vec<u8>,
+    sent: usize,
+    handshaking: bool,
+    peer_closed: bool,
+}
+
+impl Engine {
+    /// A connection that has yet to shake hands.
+    pub(crate) fn new(config: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
+        Ok(Self {
+            conn: UnbufferedServerConnection::new(config)?,
+            incoming: Vec::new(),
+            outgoing: Vec::new(),
+            sent: 0,
+            handshaking: true,
+            peer_closed: false,
+        })
+    }
+
+    /// Whether the handshake is still going on.
+    pub(crate) const fn handshaking(&self) -> bool {
+        self.handshaking
+    }
+
+    /// Whether the peer said that it will send no more.
+    pub(crate) const fn peer_closed(&self) -> bool {
+        self.peer_closed
+    }
+
+    /// Takes received bytes and appends what they decrypt to. Anything to answer (handshake, key update, alert) is
+    /// put into the outgoing bytes; after an error these hold the alert to send.
+    pub(crate) fn receive(&mut self, received: &mut [u8], plaintext: &mut Vec<u8>) -> io::Result<()> {
+        if self.incoming.is_empty() {
+            let used = self.process(received, plaintext)?;
+            if used < received.len() {
+                self.incoming.extend_from_slice(&received[used..]);
+            }
+        } else {
+            self.incoming.extend_from_slice(received);
+            let mut incoming = std::mem::take(&mut self.incoming);
+            let used = self.process(&mut incoming, plaintext)?;
+            if used < incoming.len() {
+                incoming.drain(..used);
+                self.incoming = incoming;
+            }
+        }
+        if self.incoming.len() > MAX_INCOMING {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "tls: unfinished record is too large"));
+        }
+        Ok(())
+    }
+
+    /// Runs rustls over `input` as far as it goes; returns how many bytes it is done with.
+    fn process(&mut self, input: &mut [u8], plaintext: &mut Vec<u8>) -> io::Result<usize> {
+        let mut used = 0;
+        loop {
+            let UnbufferedStatus { mut discard, state } = self.conn.process_tls_records(&mut input[used..]);
+            let mut waiting = false;
+            match state {
+                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                    while let Some(record) = traffic.next_record() {
+                        let record = record.map_err(invalid)?;
+                        discard += record.discard;
+                        plaintext.extend_from_slice(record.payload);
+                    }
+                }
+                Ok(ConnectionState::EncodeTlsData(mut data)) => {
+                    append(&mut self.outgoing, 1024, |out| {
+                        data.encode(out).map_err(|error| match error {
+                            EncodeError::InsufficientSize(size) => Grow::To(size.required_size),
+                            error @ EncodeError::AlreadyEncoded => Grow::Failed(error.to_string()),
+                        })
+                    })?;
+                }
+                // What was encoded stands in `outgoing`, which is sent before anything else.
+                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+                Ok(ConnectionState::BlockedHandshake) => waiting = true,
+                Ok(ConnectionState::WriteTraffic(_)) => {
+                    self.handshaking = false;
+                    waiting = true;
+                }
+                Ok(ConnectionState::PeerClosed) => self.peer_closed = true,
+                Ok(ConnectionState::Closed) => {
+                    self.peer_closed = true;
+                    waiting = true;
+                }
+                // Early data is not offered, and a state unknown to us cannot be served.
+                Ok(_) => return Err(io::Error::new(io::ErrorKind::InvalidData, "tls: unexpected state")),
+                Err(error) => {
+                    self.encode_alert();
+                    return Err(invalid(error));
+                }
+            }
+            used += discard;
+            if waiting {
+                return Ok(used);
+            }
+        }
+    }
+
+    /// After a failure rustls has an alert to send: takes it out, so that the peer learns the reason.
+    fn encode_alert(&mut self) {
+        let status = self.conn.process_tls_records(&mut []);
+        if let Ok(ConnectionState::EncodeTlsData(mut data)) = status.state {
+            let mut alert = [0; 256];
+            if let Ok(size) = data.encode(&mut alert) {
+                self.outgoing.extend_from_slice(&alert[..size]);
+            }
+        }
+    }
+
+    /// Encrypts up to [`MAX_PLAINTEXT`] bytes into the outgoing bytes.
+    pub(crate) fn send(&mut self, plaintext: &[u8]) -> io::Result<()> {
+        debug_assert!(plaintext.len() <= MAX_PLAINTEXT);
+        // Handshake leftovers (a key update's answer) go first.
+        self.process(&mut [], &mut Vec::new())?;
+        let status = self.conn.process_tls_records(&mut []);
+        let Ok(ConnectionState::WriteTraffic(mut traffic)) = status.state else {
+            return Err(io::Error::new(io::ErrorKind::NotConnected, "tls: not ready to send"));
+        };
+        append(&mut self.outgoing, plaintext.len() + RECORD_OVERHEAD, |out| {
+            traffic.encrypt(plaintext, out).map_err(Grow::from)
+        })
+    }
+
+    /// Puts the alert that ends our side into the outgoing bytes.
+    pub(crate) fn send_close(&mut self) -> io::Result<()> {
+        let status = self.conn.process_tls_records(&mut []);
+        if let Ok(ConnectionState::WriteTraffic(mut traffic)) = status.state {
+            append(&mut self.outgoing, RECORD_OVERHEAD, |out| {
+                traffic.queue_close_notify(out).map_err(Grow::from)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Bytes to send.
+    pub(crate) fn outgoing(&self) -> &[u8] {
+        &self.outgoing[self.sent..]
+    }
+
+    /// The socket took `size` of the outgoing bytes.
+    pub(crate) fn advance(&mut self, size: usize) {
+        self.sent += size;
+        if self.sent >= self.outgoing.len() {
+            self.outgoing = Vec::new();
+            self.sent = 0;
+        }
+    }
+
+    /// Bytes held between calls, beside rustls' own state.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.incoming.capacity() + self.outgoing.capacity()
+    }
+}
+
+/// Why an encoding did not fit.
+enum Grow {
+    To(usize),
+    Failed(String),
+}
+
+impl From<EncryptError> for Grow {
+    fn from(error: EncryptError) -> Self {
+        match error {
+            EncryptError::InsufficientSize(size) => Self::To(size.required_size),
+            error => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+/// Appends what `encode` writes, giving it `room` bytes first and then as many as it asks for.
+fn append(
+    out: &mut Vec<u8>,
+    room: usize,
+    mut encode: impl FnMut(&mut [u8]) -> Result<usize, Grow>,
+) -> io::Result<()> {
+    let start = out.len();
+    let mut room = room;
+    loop {
+        out.resize(start + room, 0);
+        match encode(&mut out[start..]) {
+            Ok(size) => {
+                out.truncate(start + size);
+                return Ok(());
+            }
+            Err(Grow::To(size)) if size > room => room = size,
+            Err(Grow::To(_)) => {
+                out.truncate(start);
+                return Err(io::Error::other("tls: encoding does not fit"));
+            }
+            Err(Grow::Failed(reason)) => {
+                out.truncate(start);
+                return Err(io::Error::other(format!("tls: {reason}")));
+            }
+        }
+    }
+}
+
+fn invalid(error: rustls::Error) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}

@@ -1,0 +1,159 @@
+//! A taken-over socket, plain or TLS, as the worker's poller drives it. Never blocks.
+
+use std::io::{self, IoSlice, Read as _, Write as _};
+use std::net::Shutdown;
+use std::time::Duration;
+
+use mio::net::TcpStream;
+use tidegate_hub::Outbox;
+
+use super::tls::Engine;
+
+/// How many chunks one system call writes at most.
+const MAX_SLICES: usize = 64;
+
+/// How much plaintext one TLS record carries at most, where several frames wait.
+const RECORD_PLAINTEXT: usize = 16 * 1024;
+
+/// A socket and what it needs to carry bytes.
+pub(crate) enum Transport {
+    /// Bytes as they are.
+    Plain(TcpStream),
+    /// TLS records.
+    Tls(TcpStream, Box<Engine>),
+}
+
+/// What a write came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// Nothing waits any more.
+    All,
+    /// The socket is full; the poller will say when it has room.
+    Blocked,
+}
+
+impl Transport {
+    /// The socket, for the poller.
+    pub(crate) const fn socket(&mut self) -> &mut TcpStream {
+        match self {
+            Self::Plain(socket) | Self::Tls(socket, _) => socket,
+        }
+    }
+
+    /// Reads once. Returns how many bytes came from the socket (0: the peer has ended) and the data in them, which
+    /// is a part of `scratch` or, for TLS, of `plaintext`.
+    pub(crate) fn read<'a>(
+        &mut self,
+        scratch: &'a mut [u8],
+        plaintext: &'a mut Vec<u8>,
+    ) -> io::Result<(usize, &'a mut [u8])> {
+        match self {
+            Self::Plain(socket) => {
+                let size = socket.read(scratch)?;
+                Ok((size, &mut scratch[..size]))
+            }
+            Self::Tls(socket, engine) => {
+                plaintext.clear();
+                let size = socket.read(scratch)?;
+                if let Err(error) = engine.receive(&mut scratch[..size], plaintext) {
+                    // The alert tells the peer why, if the socket takes it at once.
+                    let _ = send(socket, engine);
+                    return Err(error);
+                }
+                // An answer of TLS itself (a key update, an alert) need not wait for the next frame.
+                send(socket, engine)?;
+                Ok((if engine.peer_closed() { 0 } else { size }, plaintext.as_mut_slice()))
+            }
+        }
+    }
+
+    /// Writes as much of the outbox as the socket takes; adds the bytes it took to `sent`.
+    pub(crate) fn write(
+        &mut self,
+        outbox: &mut Outbox,
+        scratch: &mut Vec<u8>,
+        sent: &mut u64,
+    ) -> io::Result<Written> {
+        match self {
+            Self::Plain(socket) => write_plain(socket, outbox, sent),
+            Self::Tls(socket, engine) => write_tls(socket, engine, outbox, scratch, sent),
+        }
+    }
+
+    /// Says that nothing more will be written: close_notify for TLS, then a FIN.
+    pub(crate) fn shutdown(&mut self) -> io::Result<()> {
+        if let Self::Tls(socket, engine) = self {
+            engine.send_close()?;
+            send(socket, engine)?;
+        }
+        self.socket().shutdown(Shutdown::Write)
+    }
+
+    /// Makes the coming close drop what the kernel still holds for a peer that does not read.
+    pub(crate) fn abort(&mut self) {
+        // A socket that is gone already needs no abort.
+        let _ = socket2::SockRef::from(&*self.socket()).set_linger(Some(Duration::ZERO));
+    }
+}
+
+fn write_plain(socket: &mut TcpStream, outbox: &mut Outbox, sent: &mut u64) -> io::Result<Written> {
+    while !outbox.is_empty() {
+        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+        let count = outbox.slices(&mut slices);
+        let size = match socket.write_vectored(&slices[..count]) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(size) => size,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Written::Blocked),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        outbox.advance(size);
+        *sent += size as u64;
+    }
+    Ok(Written::All)
+}
+
+fn write_tls(
+    socket: &mut TcpStream,
+    engine: &mut Engine,
+    outbox: &mut Outbox,
+    scratch: &mut Vec<u8>,
+    sent: &mut u64,
+) -> io::Result<Written> {
+    loop {
+        // What is encrypted goes before more is: a peer that does not read costs one record beside its outbox.
+        if send(socket, engine)? == Written::Blocked {
+            return Ok(Written::Blocked);
+        }
+        if outbox.is_empty() {
+            return Ok(Written::All);
+        }
+        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+        let count = outbox.slices(&mut slices);
+        scratch.clear();
+        for slice in &slices[..count] {
+            let room = RECORD_PLAINTEXT - scratch.len();
+            scratch.extend_from_slice(&slice[..slice.len().min(room)]);
+            if scratch.len() == RECORD_PLAINTEXT {
+                break;
+            }
+        }
+        engine.send(scratch)?;
+        outbox.advance(scratch.len());
+        *sent += scratch.len() as u64;
+    }
+}
+
+/// Sends what the engine has encrypted.
+fn send(socket: &mut TcpStream, engine: &mut Engine) -> io::Result<Written> {
+    while !engine.outgoing().is_empty() {
+        match socket.write(engine.outgoing()) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(size) => engine.advance(size),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Written::Blocked),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Written::All)
+}

@@ -1,0 +1,341 @@
+//! A worker's connections after the upgrade: one poller, one shard, one task.
+//!
+//! ```text
+//!  sockets --readiness--> read, decode --> shard --effects--> relay
+//!  relay   ----inbox----> shard --outboxes--> flush --> sockets
+//! ```
+//!
+//! A turn takes what is ready, runs it through the shard, carries out the shard's effects and then writes each dirty
+//! outbox once, so frames for one socket in one turn share a write. The task owns a readiness poller of its own nested
+//! in the worker's runtime: a connection has no task, no timer and no buffer.
+//!
+//! Reading is in [`super::session`], writing and ending in [`super::writer`]. Not here: HTTP, TLS handshakes, permits.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Interest, Registry, Token};
+use tidegate_hub::{Effect, Opening, SessionKey, Shard, Tick, tick::TICK};
+use tidegate_protocol::frame::Limits;
+use tidegate_protocol::{ErrorCode, Publication};
+use tidegate_relay::{Relay, WorkerId};
+
+use super::admission::Permit;
+use super::auth::Auth;
+use super::drain::Draining;
+use super::poller::Poller;
+use super::session::Session;
+use super::transport::Transport;
+use crate::inbox::Inbox;
+use crate::join::{Inbound, WorkerStats, ticket};
+use crate::metrics::Metrics;
+use crate::settings::Settings;
+
+/// How much one read takes from a socket at most.
+const READ_SIZE: usize = 64 * 1024;
+
+/// How many inbox items one turn takes at most, so that sockets get their turn.
+const MAX_INBOUND: usize = 1024;
+
+/// How many channels may wait to be left while the relay's queue is full; beyond, new ones are refused.
+const LEAVE_BACKLOG: usize = 64;
+
+/// What every worker shares.
+pub(crate) struct Common {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) relay: Relay,
+    pub(crate) stats: Arc<[WorkerStats]>,
+}
+
+/// Deadlines in ticks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deadlines {
+    /// How old an unfinished message may be.
+    pub(super) message: u32,
+    /// How long a socket may take nothing of what waits for it.
+    pub(super) write: u32,
+    /// How long an ended connection may take to take its Close frame and close.
+    pub(super) closing: u32,
+}
+
+/// A worker's connections.
+pub(crate) struct Worker {
+    pub(super) id: WorkerId,
+    pub(super) common: Arc<Common>,
+    pub(super) auth: Auth,
+    pub(super) limits: Limits,
+    pub(super) deadlines: Deadlines,
+    pub(super) shard: Shard,
+    /// By the session's index in the shard.
+    pub(super) sessions: Vec<Option<Session>>,
+    registry: Registry,
+    started: Instant,
+    pub(super) now: Tick,
+    /// Sessions with a deadline of the edge: an unfinished message, a stalled write, an end.
+    pub(super) watched: Vec<SessionKey>,
+    /// Sessions that had more to read than one turn takes.
+    pub(super) unread: Vec<SessionKey>,
+    /// Channels to leave as soon as the relay's queue has room.
+    leaving: VecDeque<tidegate_protocol::ChannelName>,
+    pub(super) draining: Option<Draining>,
+    /// When the publications of this turn were received.
+    received: Vec<Instant>,
+    pub(super) scratch: Vec<u8>,
+    pub(super) plaintext: Vec<u8>,
+    pub(super) bytes_received: u64,
+    pub(super) bytes_sent: u64,
+    effects: Vec<Effect>,
+    dirty: Vec<SessionKey>,
+}
+
+/// A connection on its way from HTTP to the worker.
+pub(crate) struct Adoption {
+    pub(crate) transport: Transport,
+    pub(crate) opening: Opening,
+    pub(crate) permit: Permit,
+    /// What the client sent behind its handshake.
+    pub(crate) pipelined: Vec<u8>,
+    /// Whether the connection is an echo, for conformance suites.
+    pub(crate) echo: bool,
+}
+
+impl Worker {
+    /// Starts a worker's task on this thread; sockets are handed to what is returned.
+    pub(crate) fn start(
+        id: WorkerId,
+        common: Arc<Common>,
+        shard: Shard,
+        inbox: Inbox<Inbound>,
+    ) -> io::Result<Rc<RefCell<Self>>> {
+        let poller = Poller::new()?;
+        let settings = &common.settings;
+        let worker = Rc::new(RefCell::new(Self {
+            id,
+            auth: Auth { anonymous: settings.auth.anonymous },
+            limits: Limits {
+                max_message_bytes: settings.limits.max_message_bytes,
+                max_fragments: settings.limits.max_fragments,
+            },
+            deadlines: Deadlines {
+                message: Tick::count(settings.limits.message_timeout),
+                write: Tick::count(settings.limits.write_timeout),
+                closing: Tick::count(CLOSING),
+            },
+            shard,
+            sessions: Vec::new(),
+            registry: poller.registry()?,
+            started: Instant::now(),
+            now: Tick::default(),
+            watched: Vec::new(),
+            unread: Vec::new(),
+            leaving: VecDeque::new(),
+            draining: None,
+            received: Vec::new(),
+            scratch: vec![0; READ_SIZE],
+            plaintext: Vec::new(),
+            bytes_received: 0,
+            bytes_sent: 0,
+            effects: Vec::new(),
+            dirty: Vec::new(),
+            common: Arc::clone(&common),
+        }));
+        actix_rt::spawn(run(Rc::clone(&worker), poller, inbox));
+        Ok(worker)
+    }
+
+    /// Takes over a socket: from now on it belongs to the poller. What the client sent already is read first.
+    pub(crate) fn adopt(&mut self, adoption: Adoption) -> io::Result<()> {
+        let Adoption { mut transport, opening, permit, mut pipelined, echo } = adoption;
+        self.tick();
+        let key = self.shard.open(opening, self.now);
+        let token = Token(key.index as usize);
+        let registered =
+            self.registry.register(transport.socket(), token, Interest::READABLE | Interest::WRITABLE);
+        if let Err(error) = registered {
+            self.shard.remove(key);
+            return Err(error);
+        }
+        if self.sessions.len() <= token.0 {
+            self.sessions.resize_with(token.0 + 1, || None);
+        }
+        self.sessions[token.0] = Some(Session::new(key, transport, permit, echo));
+        self.bytes_received += pipelined.len() as u64;
+        self.input(key, &mut pipelined);
+        self.settle();
+        Ok(())
+    }
+
+    /// The session with this key, unless it is gone.
+    pub(super) fn session(&mut self, key: SessionKey) -> Option<&mut Session> {
+        self.sessions.get_mut(key.index as usize)?.as_mut().filter(|session| session.key == key)
+    }
+
+    fn tick(&mut self) {
+        let ticks = self.started.elapsed().as_millis() / TICK.as_millis();
+        self.now = Tick(u32::try_from(ticks).unwrap_or(u32::MAX));
+    }
+
+    /// Sockets are ready.
+    fn ready(&mut self, events: &Events) {
+        for event in events {
+            let index = event.token().0;
+            let Some(key) = self.sessions.get(index).and_then(|session| session.as_ref().map(|s| s.key))
+            else {
+                continue;
+            };
+            if event.is_writable() {
+                self.writable(key);
+            }
+            if event.is_readable() || event.is_read_closed() || event.is_error() {
+                self.read(key, event.is_read_closed() || event.is_error());
+            }
+        }
+    }
+
+    /// Something came from the relay or from another thread of the node.
+    fn inbound(&mut self, inbound: Inbound) {
+        match inbound {
+            Inbound::Publication(broadcast, received) => {
+                self.shard.deliver(&broadcast);
+                self.received.push(received);
+            }
+            Inbound::Joined(channel, result) => self.shard.joined(&channel, result),
+            Inbound::Published(session, id, result) => self.shard.published(session, id, result),
+            Inbound::Control(control) => self.shard.control(&control),
+            Inbound::Channels(gather) => gather.answer(self.shard.channels()),
+            Inbound::Drain(duration) => self.drain(duration),
+        }
+    }
+
+    /// Carries out what the shard asks and writes what waits, until both are quiet.
+    fn settle(&mut self) {
+        loop {
+            self.effects();
+            self.shard.take_dirty(&mut self.dirty);
+            if self.dirty.is_empty() {
+                break;
+            }
+            let mut dirty = std::mem::take(&mut self.dirty);
+            for key in dirty.drain(..) {
+                self.flush(key);
+            }
+            self.dirty = dirty;
+        }
+        for received in self.received.drain(..) {
+            self.common.metrics.delivery_seconds.observe(received.elapsed().as_secs_f64());
+        }
+        if self.bytes_received > 0 {
+            self.common.metrics.bytes_received.inc_by(std::mem::take(&mut self.bytes_received));
+        }
+        if self.bytes_sent > 0 {
+            self.common.metrics.bytes_sent.inc_by(std::mem::take(&mut self.bytes_sent));
+        }
+        self.common.metrics.tally(&self.shard.take_tally());
+    }
+
+    fn effects(&mut self) {
+        loop {
+            self.shard.take_effects(&mut self.effects);
+            if self.effects.is_empty() {
+                return;
+            }
+            let mut effects = std::mem::take(&mut self.effects);
+            for effect in effects.drain(..) {
+                self.effect(effect);
+            }
+            self.effects = effects;
+        }
+    }
+
+    fn effect(&mut self, effect: Effect) {
+        match effect {
+            Effect::Join(channel) => {
+                // While channels wait to be left, a join could overtake the leave of the same channel.
+                let joined =
+                    self.leaving.is_empty() && self.common.relay.join(self.id, channel.clone()).is_ok();
+                if !joined {
+                    self.shard.joined(&channel, Err(ErrorCode::Internal));
+                }
+            }
+            Effect::Leave(channel) => {
+                let left =
+                    self.leaving.is_empty() && self.common.relay.leave(self.id, channel.clone()).is_ok();
+                if !left {
+                    self.leaving.push_back(channel);
+                }
+            }
+            Effect::Publish { session, id, channel, data, info } => {
+                let publication = Publication { channel, data, info: Some(info), tags: Vec::new() };
+                if self.common.relay.submit(publication, ticket(self.id, session, id)).is_err() {
+                    self.common.metrics.publish_failed(&tidegate_relay::RelayError::Busy);
+                    self.shard.published(session, id, Err(ErrorCode::Internal));
+                }
+            }
+            Effect::Ended { session, reason } => self.ended(session, reason),
+        }
+    }
+
+    /// Time has passed.
+    fn sweep(&mut self) {
+        self.tick();
+        self.shard.sweep(self.now);
+        self.sweep_watched();
+        self.sweep_drain();
+        while let Some(channel) = self.leaving.pop_front() {
+            if self.common.relay.leave(self.id, channel.clone()).is_err() {
+                self.leaving.push_front(channel);
+                break;
+            }
+        }
+        if self.leaving.len() > LEAVE_BACKLOG {
+            tracing::warn!(waiting = self.leaving.len(), "the relay does not take what the worker leaves");
+        }
+        if let Some(stats) = self.common.stats.get(usize::from(self.id.0)) {
+            let connections = self.shard.session_counts().iter().sum::<usize>();
+            stats.connections.store(connections as u64, Ordering::Relaxed);
+            stats.subscriptions.store(self.shard.subscription_count() as u64, Ordering::Relaxed);
+            stats.channels.store(self.shard.channels().len() as u64, Ordering::Relaxed);
+            stats.outbox_bytes.store(self.shard.outbox_bytes() as u64, Ordering::Relaxed);
+        }
+    }
+}
+
+/// How long an ended connection may take to take its Close frame and close.
+const CLOSING: Duration = Duration::from_secs(5);
+
+/// The worker's task.
+async fn run(worker: Rc<RefCell<Worker>>, mut poller: Poller, inbox: Inbox<Inbound>) {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut more = false;
+    loop {
+        let unfinished = more || !worker.borrow().unread.is_empty();
+        tokio::select! {
+            biased;
+            _ = ticks.tick() => worker.borrow_mut().sweep(),
+            ready = poller.ready() => match ready {
+                Ok(events) => worker.borrow_mut().ready(events),
+                Err(error) => {
+                    // Without its poller the worker can serve nobody: better a restart than a node that looks alive.
+                    tracing::error!(%error, "a worker's poller has failed");
+                    std::process::abort();
+                }
+            },
+            () = inbox.ready() => more = true,
+            // Work left over from the last turn: the other branches looked first, now it goes on.
+            () = tokio::task::yield_now(), if unfinished => {}
+        }
+        let mut worker = worker.borrow_mut();
+        if more {
+            more = inbox.take(MAX_INBOUND, |inbound| worker.inbound(inbound));
+        }
+        worker.read_unread();
+        worker.settle();
+    }
+}

@@ -1,0 +1,131 @@
+//! What waits for a worker: a bounded queue from the relay's threads to the worker's own.
+//!
+//! Bounded in items and bytes. When it is full the sender blocks, so that back-pressure reaches Redis' socket; a worker
+//! that takes nothing for [`PATIENCE`] loses the item, which the caller counts.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use tokio::sync::Notify;
+
+/// The most items that wait.
+const MAX_ITEMS: usize = 16 * 1024;
+
+/// The most payload bytes that wait.
+const MAX_BYTES: usize = 32 * 1024 * 1024;
+
+/// How long a full inbox holds its sender back.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often a held-back sender looks for room.
+const RECHECK: Duration = Duration::from_millis(1);
+
+struct Shared {
+    bytes: AtomicUsize,
+    woken: AtomicBool,
+    notify: Notify,
+}
+
+/// The relay's end.
+pub(crate) struct InboxSender<T> {
+    items: Sender<(T, usize)>,
+    shared: Arc<Shared>,
+}
+
+/// The worker's end.
+pub(crate) struct Inbox<T> {
+    items: Receiver<(T, usize)>,
+    shared: Arc<Shared>,
+}
+
+/// The worker did not take the item in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stuck;
+
+/// An inbox and the way into it.
+pub(crate) fn inbox<T>() -> (InboxSender<T>, Inbox<T>) {
+    let (sender, receiver) = bounded(MAX_ITEMS);
+    let shared =
+        Arc::new(Shared { bytes: AtomicUsize::new(0), woken: AtomicBool::new(false), notify: Notify::new() });
+    (InboxSender { items: sender, shared: Arc::clone(&shared) }, Inbox { items: receiver, shared })
+}
+
+impl<T> InboxSender<T> {
+    /// Puts an item in, waiting for room for at most [`PATIENCE`].
+    pub(crate) fn send(&self, item: T, bytes: usize) -> Result<(), Stuck> {
+        let mut item = (item, bytes);
+        let mut deadline = None;
+        loop {
+            if self.shared.bytes.load(Ordering::Acquire) <= MAX_BYTES {
+                match self.items.try_send(item) {
+                    Ok(()) => {
+                        self.shared.bytes.fetch_add(bytes, Ordering::AcqRel);
+                        // One wake-up serves everything that was put in before the worker looks.
+                        if !self.shared.woken.swap(true, Ordering::AcqRel) {
+                            self.shared.notify.notify_one();
+                        }
+                        return Ok(());
+                    }
+                    Err(TrySendError::Full(back)) => item = back,
+                    Err(TrySendError::Disconnected(_)) => return Err(Stuck),
+                }
+            }
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + PATIENCE);
+            if Instant::now() >= deadline {
+                return Err(Stuck);
+            }
+            std::thread::park_timeout(RECHECK);
+        }
+    }
+}
+
+impl<T> Inbox<T> {
+    /// Waits until something was put in. Cancel safe.
+    pub(crate) async fn ready(&self) {
+        self.shared.notify.notified().await;
+    }
+
+    /// Takes up to `most` items; says whether there may be more.
+    pub(crate) fn take(&self, most: usize, mut each: impl FnMut(T)) -> bool {
+        // Before the first look, so that an item put in after the last look wakes again.
+        self.shared.woken.store(false, Ordering::Release);
+        for _ in 0..most {
+            let Ok((item, bytes)) = self.items.try_recv() else { return false };
+            self.shared.bytes.fetch_sub(bytes, Ordering::AcqRel);
+            each(item);
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn items_come_out_in_the_order_they_went_in() {
+        let (sender, inbox) = inbox();
+        for item in 0..100 {
+            assert_eq!(sender.send(item, 1), Ok(()));
+        }
+        let mut seen = Vec::new();
+        assert!(!inbox.take(1000, |item| seen.push(item)));
+        assert_eq!(seen, (0..100).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_full_inbox_holds_its_sender_until_there_is_room() {
+        let (sender, inbox) = inbox();
+        assert_eq!(sender.send(0, MAX_BYTES + 1), Ok(()));
+        let sending = std::thread::spawn(move || sender.send(1, 1));
+        let mut seen = Vec::new();
+        let deadline = Instant::now() + PATIENCE;
+        while seen.len() < 2 && Instant::now() < deadline {
+            inbox.take(1, |item| seen.push(item));
+        }
+        assert_eq!(seen, [0, 1]);
+        assert!(matches!(sending.join(), Ok(Ok(()))));
+    }
+}
