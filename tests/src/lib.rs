@@ -1,1 +1,26 @@
 //! The harness: real nodes, real Redis, real clients.
+//!
+//! A test starts what it needs as child processes on free ports ([`Node`], [`Redis`], [`Sdk`]), acts by the door a user
+//! has and waits for what a user would see, with a deadline. Dropping a handle ends its process; a failing test prints
+//! what its processes wrote.
+//!
+//! Not here: what is promised. That is in `tests/`, one file per family of promises.
+
+pub mod certs;
+pub mod deadline;
+pub mod door;
+pub mod logbook;
+pub mod metrics;
+pub mod node;
+pub mod process;
+pub mod proxy;
+pub mod redis;
+pub mod sdk;
+
+pub use certs::Certificates;
+pub use deadline::{PATIENCE, eventually};
+pub use metrics::Metrics;
+pub use node::Node;
+pub use proxy::Proxy;
+pub use redis::Redis;
+pub use sdk::Sdk;

@@ -1,0 +1,55 @@
+# An index of verbs: `make` alone prints them. What a verb does in more than a line lives in tests/setup.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-print-directory
+
+need  := @tests/setup/need.sh
+phase := @tests/setup/phase.sh
+
+.PHONY: help run test lint fmt demo-cluster autobahn docs clean
+
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## Build and start a node in dev mode on 127.0.0.1:8000 (ARGS='--set ...' for more)
+	$(need) cargo cc
+	@exec cargo run --quiet --release -p tidegate-gateway -- --dev $(ARGS)
+
+test: ## Install what the tests need, build the release node, run every test
+	$(need) cargo cc node python packages
+	$(phase) "set up the tools" tests/setup/install.sh
+	$(phase) "build the node" cargo build --release -p tidegate-gateway
+	$(phase) "build the tests" cargo test --workspace --no-run
+	$(phase) "run the tests" cargo test --workspace
+	$(phase) "check the deployment files" tests/setup/deploy.sh
+
+lint: ## Check formatting, clippy without warnings, the licences and sources of dependencies
+	$(need) cargo cc
+	$(phase) "rustfmt" cargo fmt --all -- --check
+	$(phase) "clippy" cargo clippy --workspace --all-targets -- -D warnings
+	$(phase) "clippy, with the echo" cargo clippy -p tidegate-gateway --all-targets --features echo -- -D warnings
+	$(phase) "cargo-deny" tests/setup/deny.sh
+
+fmt: ## Format all Rust code
+	$(need) cargo
+	@cargo fmt --all
+
+demo-cluster: ## Two nodes on one Redis, SDKs and raw sockets on both, one PUBLISH: what arrives where
+	$(need) cargo cc node python packages
+	@tests/setup/install.sh
+	@cargo build --quiet --release -p tidegate-gateway
+	@cargo run --quiet -p tidegate-tests --bin demo-cluster
+
+autobahn: ## The Autobahn suite's fuzzing client against the edge
+	$(need) cargo cc
+	@tests/autobahn/run.sh
+
+docs: ## Build the book into docs/book
+	$(need) mdbook
+	@mdbook build docs
+
+clean: ## Remove everything that was built or installed by these verbs
+	@rm -rf tests/.cache tests/sdk/node_modules docs/book
+	@if command -v cargo >/dev/null; then cargo clean; fi

@@ -1,0 +1,2 @@
+//! Holds many idle connections.
+fn main() {}
