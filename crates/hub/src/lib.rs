@@ -7,9 +7,16 @@
 //! Not here: how publications travel between nodes (`tidegate-relay`), how bytes reach a socket (`tidegate-gateway`).
 
 pub mod broadcast;
+mod channels;
+mod commands;
+mod control;
 pub mod effect;
+mod liveness;
+mod membership;
 pub mod outbox;
 pub mod policy;
+mod session;
+mod sessions;
 pub mod shard;
 pub mod tally;
 pub mod tick;

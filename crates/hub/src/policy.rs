@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use tidegate_protocol::command::Connect;
-use tidegate_protocol::{Disconnect, ErrorCode};
+use tidegate_protocol::{ChannelName, Disconnect, ErrorCode};
 
 /// The rules of a node.
 #[derive(Debug, Clone)]
@@ -26,6 +26,13 @@ pub struct Policy {
     pub ping_seconds: u32,
     /// The node's version, as clients are told.
     pub version: String,
+}
+
+impl Policy {
+    /// What is allowed in a channel's namespace; `None` if the namespace is not known.
+    pub fn namespace(&self, channel: &ChannelName) -> Option<Namespace> {
+        self.namespaces.get(channel.namespace()).copied().or(self.any_namespace)
+    }
 }
 
 /// What is allowed in a namespace.

@@ -1,15 +1,26 @@
-//! One worker's sessions and channels.
+//! One worker's sessions and channels: how sessions open and end, and what reaches their outboxes.
+//!
+//! Not here: what a client's commands mean (`commands`), entering and leaving channels (`membership`), pings and
+//! deadlines (`liveness`), what backends ask (`control`).
 
 use std::sync::Arc;
 
-use tidegate_protocol::{ChannelName, Codec, Control, Disconnect, ErrorCode};
+use bytes::Bytes;
+use tidegate_protocol::frame::{self, Opcode};
+use tidegate_protocol::{ChannelName, Codec, Control, Disconnect, ErrorCode, Reply};
 
 use crate::broadcast::Broadcast;
+use crate::channels::Channels;
 use crate::effect::Effect;
 use crate::outbox::Outbox;
 use crate::policy::{Authenticator, Policy};
-use crate::tally::Tally;
+use crate::session::{Session, State, opcode};
+use crate::sessions::Sessions;
+use crate::tally::{SENT_PUBLICATION, SENT_REPLY, Tally};
 use crate::tick::Tick;
+
+/// The scratch buffer's size beyond which it is given back after use.
+const SCRATCH_BYTES: usize = 64 * 1024;
 
 /// Names a session of a shard. The index is small and dense, so that the gateway can keep its sockets in a parallel
 /// table; the generation tells a later session in the same place apart.
@@ -31,124 +42,265 @@ pub struct Opening {
 }
 
 /// One worker's sessions and channels.
+///
+/// A key of a session that was removed is ignored everywhere, whoever has its place now.
 #[derive(Debug)]
 pub struct Shard {
-    _policy: Arc<Policy>,
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) sessions: Sessions,
+    pub(crate) channels: Channels,
+    pub(crate) effects: Vec<Effect>,
+    pub(crate) tally: Tally,
+    pub(crate) random: fastrand::Rng,
+    /// The user of every anonymous session.
+    pub(crate) nobody: Arc<str>,
+    /// The ping frames: by codec in the order of `Codec::ALL`, then the native one.
+    pub(crate) pings: [Bytes; 3],
+    /// Where payloads are encoded before they are framed.
+    pub(crate) scratch: Vec<u8>,
+    /// Sessions that have not ended, in the order of `Codec::ALL`.
+    counts: [usize; 2],
 }
 
 impl Shard {
     /// An empty shard.
     pub fn new(policy: Arc<Policy>) -> Self {
-        Self { _policy: policy }
+        let ping = |opcode: Opcode, payload: &[u8]| {
+            let mut out = Vec::new();
+            frame::encode(opcode, payload, &mut out);
+            Bytes::from(out)
+        };
+        let [json, protobuf] = Codec::ALL.map(|codec| ping(opcode(codec), codec.ping()));
+        Self {
+            policy,
+            sessions: Sessions::default(),
+            channels: Channels::default(),
+            effects: Vec::new(),
+            tally: Tally::default(),
+            random: fastrand::Rng::new(),
+            nobody: Arc::from(""),
+            pings: [json, protobuf, ping(Opcode::Ping, b"")],
+            scratch: Vec::new(),
+            counts: [0; 2],
+        }
     }
 
     /// A connection opened; it must send `connect` before the policy's deadline.
-    pub fn open(&mut self, _opening: Opening, _now: Tick) -> SessionKey {
-        todo!()
+    pub fn open(&mut self, opening: Opening, now: Tick) -> SessionKey {
+        self.counts[ordinal(opening.codec)] += 1;
+        self.sessions.insert(Session::new(opening), now.after(self.policy.connect_timeout))
     }
 
     /// A whole data message came (text in JSON, binary in Protobuf; `is_text` says which frame type it had, the
     /// wrong one ends the session with 3501). Runs its commands in order; replies made at once leave as one frame.
     pub fn message(
         &mut self,
-        _session: SessionKey,
-        _is_text: bool,
-        _message: &[u8],
-        _authenticator: &dyn Authenticator,
-        _now: Tick,
+        session: SessionKey,
+        is_text: bool,
+        message: &[u8],
+        authenticator: &dyn Authenticator,
+        now: Tick,
     ) {
-        todo!()
+        let Some(found) = self.sessions.get(session).filter(|found| !found.is_ended()) else { return };
+        let codec = found.codec;
+        if is_text == (codec == Codec::Json) {
+            self.run(session, codec, message, authenticator, now);
+        } else {
+            self.end(session, Disconnect::BadRequest);
+        }
     }
 
     /// A native WebSocket pong came.
-    pub fn native_pong(&mut self, _session: SessionKey, _now: Tick) {
-        todo!()
+    pub fn native_pong(&mut self, session: SessionKey, _now: Tick) {
+        if self.sessions.get(session).is_some_and(|found| found.native_ping) {
+            self.pong(session.index);
+        }
     }
 
     /// A native WebSocket ping came: answers with a pong of the same bytes.
-    pub fn native_ping(&mut self, _session: SessionKey, _payload: &[u8]) {
-        todo!()
+    pub fn native_ping(&mut self, session: SessionKey, payload: &[u8]) {
+        if self.sessions.get(session).is_some_and(|found| !found.is_ended()) {
+            self.send_frame(session.index, SENT_REPLY, Opcode::Pong, payload);
+        }
     }
 
-    /// The relay hears the channel now, or cannot.
-    pub fn joined(&mut self, _channel: &ChannelName, _result: Result<(), ErrorCode>) {
-        todo!()
+    /// The relay hears the channel now, or cannot. Answers one `Effect::Join`; after an error the channel is
+    /// forgotten without an `Effect::Leave`.
+    pub fn joined(&mut self, channel: &ChannelName, result: Result<(), ErrorCode>) {
+        self.settle(channel, result);
     }
 
     /// The relay acknowledged a client's publication, or could not take it.
-    pub fn published(&mut self, _session: SessionKey, _id: u32, _result: Result<(), ErrorCode>) {
-        todo!()
+    pub fn published(&mut self, session: SessionKey, id: u32, result: Result<(), ErrorCode>) {
+        if self.sessions.get(session).is_none() {
+            return;
+        }
+        let reply = match result {
+            Ok(()) => Reply::Publish,
+            Err(code) => Reply::Error(code),
+        };
+        self.send_reply(session.index, id, &reply);
     }
 
     /// A publication arrived: puts its frame into the outbox of each member.
-    pub fn deliver(&mut self, _broadcast: &Broadcast) {
-        todo!()
+    pub fn deliver(&mut self, broadcast: &Broadcast) {
+        let Some(channel) = self.channels.find(broadcast.publication().channel.as_str()) else { return };
+        let mut slow = Vec::new();
+        for &index in self.channels.members(channel) {
+            let Some(session) = self.sessions.at_mut(index) else { continue };
+            let frame = broadcast.frame(session.codec);
+            match self.sessions.push_shared(index, frame, self.policy.outbox_max_bytes) {
+                Ok(()) => self.tally.sent[SENT_PUBLICATION] += 1,
+                // Ending it changes the list of members, so it waits.
+                Err(_) => slow.push(index),
+            }
+        }
+        for index in slow {
+            self.overflow(index);
+        }
     }
 
     /// A backend or another node asks something of the sessions it selects.
-    pub fn control(&mut self, _control: &Control) {
-        todo!()
+    pub fn control(&mut self, control: &Control) {
+        self.obey(control);
     }
 
     /// Ends a session: leaves its channels, puts a Close frame behind what its outbox holds (for `Slow` and
     /// `WriteError` everything but a half-written frame is dropped first) and asks for `Effect::Ended`. Does nothing to
-    /// a session that has ended already. `Lost` puts no Close frame.
-    pub fn end(&mut self, _session: SessionKey, _reason: Disconnect) {
-        todo!()
+    /// a session that has ended already. `Lost` puts no Close frame and drops what its outbox holds.
+    pub fn end(&mut self, session: SessionKey, reason: Disconnect) {
+        if !self.finish(session) {
+            return;
+        }
+        if let Some(found) = self.sessions.get_mut(session) {
+            match reason {
+                Disconnect::Lost => found.outbox.clear(),
+                Disconnect::Slow | Disconnect::WriteError => found.outbox.cut(),
+                _ => {}
+            }
+        }
+        if reason != Disconnect::Lost {
+            self.sessions.push_close(session.index, reason.code(), reason.text());
+        }
+        self.effects.push(Effect::Ended { session, reason });
     }
 
     /// The socket is gone: forgets the session, whatever its state.
-    pub fn remove(&mut self, _session: SessionKey) {
-        todo!()
+    pub fn remove(&mut self, session: SessionKey) {
+        self.finish(session);
+        self.sessions.remove(session);
     }
 
-    /// Time has passed: sends due pings, ends sessions past a deadline.
-    pub fn sweep(&mut self, _now: Tick) {
-        todo!()
+    /// Time has passed: sends due pings, ends sessions past a deadline. Call it after what sockets had to say was
+    /// given to the shard, so that a worker that was held up does not take a waiting pong for a missing one.
+    pub fn sweep(&mut self, now: Tick) {
+        let mut from = 0;
+        while let Some(index) = self.sessions.next_due(from, now) {
+            self.due(index, now);
+            from = index + 1;
+        }
     }
 
     /// A session's outbox, to write from.
-    pub fn outbox(&mut self, _session: SessionKey) -> Option<&mut Outbox> {
-        todo!()
+    pub fn outbox(&mut self, session: SessionKey) -> Option<&mut Outbox> {
+        self.sessions.get_mut(session).map(|found| &mut found.outbox)
     }
 
     /// Moves the sessions whose outbox became non-empty since the last call into `into`, each once.
-    pub fn take_dirty(&mut self, _into: &mut Vec<SessionKey>) {
-        todo!()
+    pub fn take_dirty(&mut self, into: &mut Vec<SessionKey>) {
+        self.sessions.take_dirty(into);
     }
 
     /// Moves what the shard asks for into `into`, in order.
-    pub fn take_effects(&mut self, _into: &mut Vec<Effect>) {
-        todo!()
+    pub fn take_effects(&mut self, into: &mut Vec<Effect>) {
+        into.append(&mut self.effects);
     }
 
     /// What was counted since the last call.
     pub fn take_tally(&mut self) -> Tally {
-        todo!()
+        std::mem::take(&mut self.tally)
     }
 
     /// Every session that has not ended, for a drain.
     pub fn sessions(&self) -> Vec<SessionKey> {
-        todo!()
+        self.sessions.iter().filter(|(_, session)| !session.is_ended()).map(|(key, _)| key).collect()
     }
 
-    /// The sessions counted by codec, in the order of `Codec::ALL`.
+    /// The sessions that have not ended counted by codec, in the order of `Codec::ALL`.
     pub fn session_counts(&self) -> [usize; 2] {
-        todo!()
+        self.counts
     }
 
-    /// How many subscriptions the sessions hold together.
+    /// How many subscriptions the sessions hold together. One that waits for the relay does not count yet.
     pub fn subscription_count(&self) -> usize {
-        todo!()
+        self.channels.member_count()
     }
 
     /// Bytes waiting in all outboxes.
     pub fn outbox_bytes(&self) -> usize {
-        todo!()
+        self.sessions.iter().map(|(_, session)| session.outbox.bytes()).sum()
     }
 
     /// The channels with a member here, each with how many.
     pub fn channels(&self) -> Vec<(ChannelName, usize)> {
-        todo!()
+        self.channels.counts().map(|(name, members)| (name.clone(), members)).collect()
+    }
+
+    /// Takes a session out of its channels and marks it ended; false if it has ended already or is not there.
+    fn finish(&mut self, session: SessionKey) -> bool {
+        let Some(found) = self.sessions.get_mut(session) else { return false };
+        let codec = found.codec;
+        match std::mem::replace(&mut found.state, State::Ended) {
+            State::Ended => return false,
+            State::Opening => {}
+            State::Connected(connected) => {
+                for subscription in connected.subscriptions.iter() {
+                    self.take(subscription);
+                }
+            }
+        }
+        self.sessions.never_due(session.index);
+        self.counts[ordinal(codec)] -= 1;
+        true
+    }
+
+    /// Encodes a payload and sends it as a frame, counted as `kind`, to a session that has not ended.
+    pub(crate) fn send(&mut self, index: u32, kind: usize, encode: impl FnOnce(Codec, &mut Vec<u8>)) {
+        let Some(session) = self.sessions.at_mut(index).filter(|session| !session.is_ended()) else { return };
+        let codec = session.codec;
+        let mut payload = std::mem::take(&mut self.scratch);
+        encode(codec, &mut payload);
+        self.send_frame(index, kind, opcode(codec), &payload);
+        self.reuse(payload);
+    }
+
+    /// Sends a frame, counted as `kind`; ends the session if its outbox cannot take it.
+    pub(crate) fn send_frame(&mut self, index: u32, kind: usize, opcode: Opcode, payload: &[u8]) {
+        match self.sessions.push_own(index, opcode, payload, self.policy.outbox_max_bytes) {
+            Ok(()) => self.tally.sent[kind] += 1,
+            Err(_) => self.overflow(index),
+        }
+    }
+
+    /// Ends a session whose outbox has passed its bound.
+    pub(crate) fn overflow(&mut self, index: u32) {
+        self.tally.slow_consumers += 1;
+        self.end(self.sessions.key(index), Disconnect::Slow);
+    }
+
+    /// Gives the scratch buffer back, unless one message made it large.
+    pub(crate) fn reuse(&mut self, mut scratch: Vec<u8>) {
+        if scratch.capacity() <= SCRATCH_BYTES {
+            scratch.clear();
+            self.scratch = scratch;
+        }
+    }
+}
+
+/// A codec's place in `Codec::ALL`.
+pub(crate) const fn ordinal(codec: Codec) -> usize {
+    match codec {
+        Codec::Json => 0,
+        Codec::Protobuf => 1,
     }
 }

@@ -1,5 +1,7 @@
 //! What a shard counted since it was last asked. Plain integers: the gateway adds them to its metrics once a turn.
 
+use tidegate_protocol::Request;
+
 /// Counts since the last `Shard::take_tally`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -32,3 +34,41 @@ pub const COMMANDS: [&str; 13] = [
 
 /// Labels of sent frames, in the order of `Tally::sent`.
 pub const SENT: [&str; 4] = ["reply", "publication", "push", "ping"];
+
+/// The index of replies, native pongs included, in [`SENT`].
+pub(crate) const SENT_REPLY: usize = 0;
+
+/// The index of publications in [`SENT`].
+pub(crate) const SENT_PUBLICATION: usize = 1;
+
+/// The index of pushes that are no publications in [`SENT`].
+pub(crate) const SENT_PUSH: usize = 2;
+
+/// The index of pings in [`SENT`].
+pub(crate) const SENT_PING: usize = 3;
+
+impl Tally {
+    /// Counts a received command.
+    pub(crate) const fn count(&mut self, request: &Request<'_>) {
+        self.received[index(request)] += 1;
+    }
+}
+
+/// The index of a request in [`COMMANDS`].
+const fn index(request: &Request<'_>) -> usize {
+    match request {
+        Request::Connect(_) => 0,
+        Request::Subscribe(_) => 1,
+        Request::Unsubscribe { .. } => 2,
+        Request::Publish { .. } => 3,
+        Request::Presence { .. } => 4,
+        Request::PresenceStats { .. } => 5,
+        Request::History { .. } => 6,
+        Request::Ping => 7,
+        Request::Send { .. } => 8,
+        Request::Rpc { .. } => 9,
+        Request::Refresh { .. } => 10,
+        Request::SubRefresh { .. } => 11,
+        Request::Pong => 12,
+    }
+}

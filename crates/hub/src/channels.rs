@@ -1,0 +1,194 @@
+//! The table of a shard's channels: names held once, and who is in each.
+//!
+//! A channel exists from its first subscription until the relay need not hear it any more. It is never left while
+//! the relay's answer is out: whoever goes meanwhile is taken off the list, and the answer decides what to do. So
+//! at most one answer is ever outstanding per channel, and a late or repeated one cannot be taken for another's.
+//!
+//! Not here: what a session knows of its subscriptions, and the effects a change has (both in `membership`).
+
+use std::collections::HashMap;
+
+use ahash::RandomState;
+use slab::Slab;
+use smallvec::SmallVec;
+use tidegate_protocol::ChannelName;
+
+/// How many members a channel holds without heap.
+const INLINE_MEMBERS: usize = 4;
+
+/// Member lists beyond this length give heap back when they have shrunk to a quarter.
+const SHRINK_ABOVE: usize = 64;
+
+/// All channels of a shard.
+#[derive(Debug, Default)]
+pub(crate) struct Channels {
+    by_name: HashMap<ChannelName, u32, RandomState>,
+    slab: Slab<Channel>,
+    members: usize,
+}
+
+/// One channel.
+#[derive(Debug)]
+struct Channel {
+    name: ChannelName,
+    hearing: Hearing,
+}
+
+/// Whether the relay hears a channel for this shard.
+#[derive(Debug)]
+enum Hearing {
+    /// The relay was asked and has not answered; these wait for it.
+    Joining(Vec<Waiter>),
+    /// The relay hears it; these sessions are its members, by index.
+    Active(SmallVec<[u32; INLINE_MEMBERS]>),
+}
+
+/// A subscription that waits for the relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Waiter {
+    /// The session's index.
+    pub(crate) session: u32,
+    /// The id of its subscribe command; `None` for a subscription made by the server.
+    pub(crate) id: Option<u32>,
+}
+
+/// Where a new subscription of a channel stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Entered {
+    /// It stands, at this place.
+    Member(u32),
+    /// It waits for the relay, at this place.
+    Waiter(u32),
+}
+
+/// What taking somebody out of a channel leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Taken {
+    /// The waiter, if the subscription did not stand yet.
+    pub(crate) waiter: Option<Waiter>,
+    /// The session that has the free place now, if another one has.
+    pub(crate) moved: Option<u32>,
+    /// The channel's name, if the channel is gone and the relay need not hear it.
+    pub(crate) left: Option<ChannelName>,
+}
+
+impl Channels {
+    /// A channel's slot.
+    pub(crate) fn find(&self, name: &str) -> Option<u32> {
+        self.by_name.get(name).copied()
+    }
+
+    /// A channel's name.
+    pub(crate) fn name(&self, slot: u32) -> Option<&ChannelName> {
+        self.slab.get(slot as usize).map(|channel| &channel.name)
+    }
+
+    /// A new channel that waits for the relay.
+    pub(crate) fn begin(&mut self, name: ChannelName) -> u32 {
+        let channel = Channel { name: name.clone(), hearing: Hearing::Joining(Vec::new()) };
+        let slot = index(self.slab.insert(channel));
+        self.by_name.insert(name, slot);
+        slot
+    }
+
+    /// Adds a session to the channel's members, or to those who wait for the relay.
+    pub(crate) fn enter(&mut self, slot: u32, waiter: Waiter) -> Option<Entered> {
+        match &mut self.slab.get_mut(slot as usize)?.hearing {
+            Hearing::Joining(waiters) => {
+                waiters.push(waiter);
+                Some(Entered::Waiter(index(waiters.len() - 1)))
+            }
+            Hearing::Active(members) => {
+                members.push(waiter.session);
+                self.members += 1;
+                Some(Entered::Member(index(members.len() - 1)))
+            }
+        }
+    }
+
+    /// Takes out whoever has a place in the channel's list.
+    pub(crate) fn take(&mut self, slot: u32, place: u32) -> Option<Taken> {
+        let place = place as usize;
+        match &mut self.slab.get_mut(slot as usize)?.hearing {
+            Hearing::Joining(waiters) => {
+                if place >= waiters.len() {
+                    return None;
+                }
+                let waiter = waiters.swap_remove(place);
+                let moved = waiters.get(place).map(|waiter| waiter.session);
+                Some(Taken { waiter: Some(waiter), moved, left: None })
+            }
+            Hearing::Active(members) => {
+                if place >= members.len() {
+                    return None;
+                }
+                members.swap_remove(place);
+                self.members -= 1;
+                let moved = members.get(place).copied();
+                let empty = members.is_empty();
+                if members.capacity() > SHRINK_ABOVE && members.len() < members.capacity() / 4 {
+                    members.shrink_to_fit();
+                }
+                let left = if empty { self.forget(slot) } else { None };
+                Some(Taken { waiter: None, moved, left })
+            }
+        }
+    }
+
+    /// The relay hears the channel: those who waited are its members now, at the same places. `None` if no answer
+    /// was awaited.
+    pub(crate) fn confirm(&mut self, slot: u32) -> Option<Vec<Waiter>> {
+        let hearing = &mut self.slab.get_mut(slot as usize)?.hearing;
+        let Hearing::Joining(waiters) = hearing else { return None };
+        let waiters = std::mem::take(waiters);
+        self.members += waiters.len();
+        *hearing = Hearing::Active(waiters.iter().map(|waiter| waiter.session).collect());
+        Some(waiters)
+    }
+
+    /// The relay cannot hear the channel: forgets it and gives back who waited. `None` if no answer was awaited.
+    pub(crate) fn refuse(&mut self, slot: u32) -> Option<Vec<Waiter>> {
+        let Hearing::Joining(waiters) = &mut self.slab.get_mut(slot as usize)?.hearing else { return None };
+        let waiters = std::mem::take(waiters);
+        self.forget(slot);
+        Some(waiters)
+    }
+
+    /// Forgets a channel that nobody is in.
+    pub(crate) fn forget(&mut self, slot: u32) -> Option<ChannelName> {
+        let channel = self.slab.try_remove(slot as usize)?;
+        self.by_name.remove(channel.name.as_str());
+        Some(channel.name)
+    }
+
+    /// The indexes of a channel's members; empty while the relay has not answered.
+    pub(crate) fn members(&self, slot: u32) -> &[u32] {
+        match self.slab.get(slot as usize).map(|channel| &channel.hearing) {
+            Some(Hearing::Active(members)) => members,
+            Some(Hearing::Joining(_)) | None => &[],
+        }
+    }
+
+    /// Whether the relay hears the channel.
+    pub(crate) fn is_active(&self, slot: u32) -> bool {
+        self.slab.get(slot as usize).is_some_and(|channel| matches!(channel.hearing, Hearing::Active(_)))
+    }
+
+    /// The members of all channels together.
+    pub(crate) const fn member_count(&self) -> usize {
+        self.members
+    }
+
+    /// Every channel with a member, and how many it has.
+    pub(crate) fn counts(&self) -> impl Iterator<Item = (&ChannelName, usize)> {
+        self.slab.iter().filter_map(|(_, channel)| match &channel.hearing {
+            Hearing::Active(members) => Some((&channel.name, members.len())),
+            Hearing::Joining(_) => None,
+        })
+    }
+}
+
+/// A place as an index. Lists are bounded by the number of sessions and their subscriptions, far below 2^32.
+fn index(place: usize) -> u32 {
+    u32::try_from(place).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,161 @@
+//! The table of a shard's sessions: places that are used again, generations that tell their users apart, due ticks
+//! and the list of sessions with something new to write.
+
+use bytes::Bytes;
+use slab::Slab;
+use tidegate_protocol::frame::Opcode;
+
+use crate::outbox::{Full, Outbox};
+use crate::session::{Connected, Session};
+use crate::shard::SessionKey;
+use crate::tick::Tick;
+
+/// The due tick of what is never due.
+const NEVER: u32 = u32::MAX;
+
+/// All sessions of a shard.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions {
+    slab: Slab<Session>,
+    /// Parallel to the slab: how often each place was used before.
+    generations: Vec<u32>,
+    /// Parallel to the slab: when the sweep must look at each session. Dense, so that a sweep over ten thousand
+    /// sessions reads 40 KB and touches only sessions with something to do.
+    due: Vec<u32>,
+    dirty: Vec<SessionKey>,
+}
+
+impl Sessions {
+    pub(crate) fn insert(&mut self, session: Session, due: Tick) -> SessionKey {
+        let place = self.slab.insert(session);
+        if place == self.generations.len() {
+            self.generations.push(0);
+            self.due.push(NEVER);
+        }
+        let key = self.key(index(place));
+        self.set_due(key.index, due);
+        key
+    }
+
+    /// Frees the place for a later session.
+    pub(crate) fn remove(&mut self, key: SessionKey) -> Option<Session> {
+        self.get(key)?;
+        let place = key.index as usize;
+        self.generations[place] = self.generations[place].wrapping_add(1);
+        self.due[place] = NEVER;
+        self.slab.try_remove(place)
+    }
+
+    pub(crate) fn get(&self, key: SessionKey) -> Option<&Session> {
+        let place = key.index as usize;
+        (self.generations.get(place) == Some(&key.generation)).then(|| self.slab.get(place)).flatten()
+    }
+
+    pub(crate) fn get_mut(&mut self, key: SessionKey) -> Option<&mut Session> {
+        let place = key.index as usize;
+        (self.generations.get(place) == Some(&key.generation)).then(|| self.slab.get_mut(place)).flatten()
+    }
+
+    /// A session by its place alone, for those who hold places of living sessions only: channels and the sweep.
+    pub(crate) fn at_mut(&mut self, index: u32) -> Option<&mut Session> {
+        self.slab.get_mut(index as usize)
+    }
+
+    /// A connected session by its place alone.
+    pub(crate) fn connected_at(&self, index: u32) -> Option<&Connected> {
+        self.slab.get(index as usize)?.connected()
+    }
+
+    /// The same, to change it.
+    pub(crate) fn connected_at_mut(&mut self, index: u32) -> Option<&mut Connected> {
+        self.at_mut(index)?.connected_mut()
+    }
+
+    /// The key of the session in a place.
+    pub(crate) fn key(&self, index: u32) -> SessionKey {
+        let generation = self.generations.get(index as usize).copied().unwrap_or_default();
+        SessionKey { index, generation }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (SessionKey, &Session)> {
+        self.slab.iter().map(|(place, session)| (self.key(index(place)), session))
+    }
+
+    pub(crate) fn set_due(&mut self, index: u32, tick: Tick) {
+        if let Some(due) = self.due.get_mut(index as usize) {
+            *due = tick.0;
+        }
+    }
+
+    pub(crate) fn due(&self, index: u32) -> Tick {
+        Tick(self.due.get(index as usize).copied().unwrap_or(NEVER))
+    }
+
+    pub(crate) fn never_due(&mut self, index: u32) {
+        self.set_due(index, Tick(NEVER));
+    }
+
+    /// The first place from `from` on whose session is due.
+    pub(crate) fn next_due(&self, from: u32, now: Tick) -> Option<u32> {
+        let from = from as usize;
+        // What is never due must not become due when ticks saturate.
+        let now = now.0.min(NEVER - 1);
+        let found = self.due.get(from..)?.iter().position(|due| *due <= now)?;
+        Some(index(from + found))
+    }
+
+    /// Puts a frame that is shared into an outbox.
+    pub(crate) fn push_shared(&mut self, index: u32, frame: &Bytes, max: usize) -> Result<(), Full> {
+        self.push(index, |outbox| outbox.push_shared(frame, max))
+    }
+
+    /// Puts a frame of `payload` into an outbox.
+    pub(crate) fn push_own(
+        &mut self,
+        index: u32,
+        opcode: Opcode,
+        payload: &[u8],
+        max: usize,
+    ) -> Result<(), Full> {
+        self.push(index, |outbox| outbox.push_own(opcode, payload, max))
+    }
+
+    /// Puts the Close frame into an outbox.
+    pub(crate) fn push_close(&mut self, index: u32, code: u16, reason: &str) {
+        // Never full: the Close frame has no bound.
+        let _ = self.push(index, |outbox| {
+            outbox.push_close(code, reason);
+            Ok(())
+        });
+    }
+
+    fn push(&mut self, index: u32, write: impl FnOnce(&mut Outbox) -> Result<(), Full>) -> Result<(), Full> {
+        let Some(session) = self.slab.get_mut(index as usize) else { return Ok(()) };
+        let was_empty = session.outbox.is_empty();
+        write(&mut session.outbox)?;
+        if was_empty && !session.dirty {
+            session.dirty = true;
+            let key = self.key(index);
+            self.dirty.push(key);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn take_dirty(&mut self, into: &mut Vec<SessionKey>) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for key in dirty.drain(..) {
+            if let Some(session) = self.get_mut(key) {
+                session.dirty = false;
+                if !session.outbox.is_empty() {
+                    into.push(key);
+                }
+            }
+        }
+        self.dirty = dirty;
+    }
+}
+
+/// A place as the index of a key. A worker has file descriptors for far fewer than 2^32 sessions.
+fn index(place: usize) -> u32 {
+    u32::try_from(place).unwrap_or(u32::MAX)
+}
