@@ -174,6 +174,11 @@ impl Channels {
         self.slab.get(slot as usize).is_some_and(|channel| matches!(channel.hearing, Hearing::Active(_)))
     }
 
+    /// How many channels there are.
+    pub(crate) fn len(&self) -> usize {
+        self.slab.len()
+    }
+
     /// The members of all channels together.
     pub(crate) const fn member_count(&self) -> usize {
         self.members

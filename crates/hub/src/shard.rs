@@ -22,6 +22,9 @@ use crate::tick::Tick;
 /// The scratch buffer's size beyond which it is given back after use.
 const SCRATCH_BYTES: usize = 64 * 1024;
 
+/// RFC 6455, 7.4.1: the purpose for which the connection was made is fulfilled.
+const NORMAL_CLOSURE: u16 = 1000;
+
 /// Names a session of a shard. The index is small and dense, so that the gateway can keep its sockets in a parallel
 /// table; the generation tells a later session in the same place apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -185,6 +188,25 @@ impl Shard {
         self.effects.push(Effect::Ended { session, reason });
     }
 
+    /// The client sent a Close frame: ends the session with `Closed`, behind what its outbox holds, and answers with
+    /// the client's own code (RFC 6455, 5.5.1) or, where it gave none, with 1000.
+    pub fn closed_by_peer(&mut self, session: SessionKey, code: Option<u16>) {
+        if self.finish(session) {
+            self.sessions.push_close(session.index, code.unwrap_or(NORMAL_CLOSURE), "");
+            self.effects.push(Effect::Ended { session, reason: Disconnect::Closed });
+        }
+    }
+
+    /// Sends a data message back as it came: for conformance suites, which know no codec. The session needs no
+    /// `connect` from then on.
+    pub fn echo(&mut self, session: SessionKey, is_text: bool, message: &[u8]) {
+        if self.sessions.get(session).is_some_and(|found| !found.is_ended()) {
+            self.sessions.never_due(session.index);
+            let opcode = if is_text { Opcode::Text } else { Opcode::Binary };
+            self.send_frame(session.index, SENT_REPLY, opcode, message);
+        }
+    }
+
     /// The socket is gone: forgets the session, whatever its state.
     pub fn remove(&mut self, session: SessionKey) {
         self.finish(session);
@@ -239,6 +261,11 @@ impl Shard {
     /// Bytes waiting in all outboxes.
     pub fn outbox_bytes(&self) -> usize {
         self.sessions.iter().map(|(_, session)| session.outbox.bytes()).sum()
+    }
+
+    /// How many channels have a subscription here, standing or waiting for the relay.
+    pub fn channel_count(&self) -> usize {
+        self.channels.len()
     }
 
     /// The channels with a member here, each with how many.

@@ -22,5 +22,5 @@ mod writer;
 pub(crate) use admission::Admission;
 pub(crate) use handshake::Gate;
 pub(crate) use listener::{Public, bind, serve};
-pub(crate) use tls::load as load_tls;
+pub(crate) use tls::{TlsError, load as load_tls};
 pub(crate) use worker::Common;

@@ -154,8 +154,7 @@ impl Worker {
                 Event::Ping(payload) => shard.native_ping(key, payload),
                 Event::Pong(_) => shard.native_pong(key, *now),
                 Event::Close(close) => {
-                    let _ = close;
-                    shard.end(key, tidegate_protocol::Disconnect::Closed);
+                    shard.closed_by_peer(key, close.map(|(code, _)| code));
                     break None;
                 }
             }
