@@ -147,3 +147,76 @@ table! {
         Expired = 2501, "subscription expired";
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    /// Code, text and label of every row of the three tables.
+    fn rows() -> [Vec<(u16, &'static str, &'static str)>; 3] {
+        [
+            ErrorCode::ALL.iter().map(|it| (it.code(), it.text(), it.label())).collect(),
+            Disconnect::ALL.iter().map(|it| (it.code(), it.text(), it.label())).collect(),
+            UnsubscribeCode::ALL.iter().map(|it| (it.code(), it.text(), it.label())).collect(),
+        ]
+    }
+
+    #[test]
+    fn a_code_stands_once_and_in_order_and_its_label_is_its_number() {
+        for table in rows() {
+            assert!(table.windows(2).all(|pair| pair[0].0 < pair[1].0), "{table:?}");
+            let labels: HashSet<_> = table.iter().map(|row| row.2).collect();
+            assert_eq!(labels.len(), table.len());
+            assert!(table.iter().all(|(code, _, label)| *label == code.to_string()));
+        }
+    }
+
+    #[test]
+    fn a_text_is_plain_words_and_never_json() {
+        for (_, text, _) in rows().concat() {
+            assert!(serde_json::from_str::<serde_json::Value>(text).is_err(), "{text}");
+            assert!(text.starts_with(|c: char| c.is_ascii_lowercase()), "{text}");
+            assert!(text.chars().all(|c| c.is_ascii_lowercase() || " -8".contains(c)), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_close_reason_fits_a_close_frame() {
+        // A control frame carries 125 bytes, two of them the code (RFC 6455, 5.5).
+        assert!(Disconnect::ALL.iter().all(|it| it.text().len() <= 123));
+    }
+
+    #[test]
+    fn sdks_connect_again_after_a_passing_state_and_never_after_a_final_one() {
+        let passing = [1002, 1006, 1007, 3000, 3001, 3004, 3005, 3006, 3008, 3009, 3010, 3011, 3012, 3013];
+        let last = [3500, 3501, 3502, 3503, 3504, 3505, 3506, 3507, 3508, 3509];
+        let (again, never): (Vec<Disconnect>, Vec<Disconnect>) =
+            Disconnect::ALL.iter().partition(|it| it.reconnects());
+        assert_eq!(again.iter().map(|it| it.code()).collect::<Vec<_>>(), passing);
+        assert_eq!(never.iter().map(|it| it.code()).collect::<Vec<_>>(), last);
+    }
+
+    #[test]
+    fn nothing_is_closed_with_1009_which_some_sdks_take_as_final() {
+        assert!(Disconnect::ALL.iter().all(|it| it.code() != 1009));
+    }
+
+    #[test]
+    fn only_what_may_pass_is_temporary() {
+        let temporary: Vec<_> =
+            ErrorCode::ALL.iter().filter(|it| it.temporary()).map(|it| it.code()).collect();
+        assert_eq!(temporary, [100, 111]);
+        assert_eq!(
+            ErrorCode::ALL.iter().map(|it| it.code()).collect::<Vec<_>>(),
+            (100..=112).collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
+    fn unsubscribe_codes_tell_an_sdk_whether_to_subscribe_again() {
+        // From 2500 up it does.
+        assert_eq!(UnsubscribeCode::ALL.iter().map(|it| it.code()).collect::<Vec<_>>(), [2000, 2500, 2501]);
+    }
+}

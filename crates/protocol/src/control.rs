@@ -96,3 +96,101 @@ pub struct SubscriptionControl {
     /// The channel.
     pub channel: String,
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use super::*;
+
+    #[test]
+    fn the_documented_messages_are_understood_and_written_the_same() {
+        let user = || String::from("42");
+        let channel = || String::from("news");
+        for (json, control) in [
+            (
+                r#"{"disconnect":{"user":"42"}}"#,
+                Control::Disconnect(DisconnectControl { user: user(), ..DisconnectControl::default() }),
+            ),
+            (
+                r#"{"disconnect":{"user":"42","client":"c-1","reconnect":true}}"#,
+                Control::Disconnect(DisconnectControl {
+                    user: user(),
+                    client: "c-1".into(),
+                    reconnect: true,
+                }),
+            ),
+            (
+                r#"{"unsubscribe":{"user":"42","channel":"news"}}"#,
+                Control::Unsubscribe(SubscriptionControl {
+                    user: user(),
+                    channel: channel(),
+                    ..SubscriptionControl::default()
+                }),
+            ),
+            (
+                r#"{"subscribe":{"client":"c-1","channel":"news"}}"#,
+                Control::Subscribe(SubscriptionControl {
+                    client: "c-1".into(),
+                    channel: channel(),
+                    ..SubscriptionControl::default()
+                }),
+            ),
+        ] {
+            assert_eq!(Control::parse(json.as_bytes()).unwrap(), control);
+            assert_eq!(serde_json::to_string(&control).unwrap(), json);
+        }
+    }
+
+    #[test]
+    fn a_message_that_selects_nobody_is_refused_by_name() {
+        for (json, error) in [
+            (r#"{"disconnect":{}}"#, "`disconnect` names neither `user` nor `client`: give one of them"),
+            (
+                r#"{"disconnect":{"user":"","client":"","reconnect":true}}"#,
+                "`disconnect` names neither `user` nor `client`: give one of them",
+            ),
+            (
+                r#"{"unsubscribe":{"channel":"news"}}"#,
+                "`unsubscribe` names neither `user` nor `client`: give one of them",
+            ),
+            (
+                r#"{"subscribe":{"channel":"news"}}"#,
+                "`subscribe` names neither `user` nor `client`: give one of them",
+            ),
+            (
+                r#"{"subscribe":{"user":"42","channel":"a b"}}"#,
+                "`channel` of `subscribe` is \"a b\": a channel name may not contain ' '",
+            ),
+            (
+                r#"{"unsubscribe":{"user":"42","channel":""}}"#,
+                "`channel` of `unsubscribe` is \"\": a channel name may not be empty",
+            ),
+        ] {
+            assert_eq!(Control::parse(json.as_bytes()).unwrap_err().to_string(), error);
+        }
+    }
+
+    #[test]
+    fn a_message_of_another_shape_is_refused() {
+        for json in [
+            "",
+            "{}",
+            "[]",
+            "\"disconnect\"",
+            r#"{"disconnect":{"user":42}}"#,
+            r#"{"disconnect":{"usr":"42"}}"#,
+            r#"{"disconnect":{"user":"42"},"subscribe":{"user":"42","channel":"a"}}"#,
+            r#"{"subscribe":{"user":"42"}}"#,
+            r#"{"reboot":{"user":"42"}}"#,
+            r#"{"disconnect":{"user":"42"}} {}"#,
+        ] {
+            let error = Control::parse(json.as_bytes()).unwrap_err();
+            assert!(matches!(error, ControlError::Shape(_)), "{json}");
+            assert!(
+                error.to_string().starts_with("not a control message such as {\"disconnect\":{\"user\":"),
+                "{error}"
+            );
+        }
+    }
+}
