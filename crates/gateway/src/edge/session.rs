@@ -75,6 +75,7 @@ impl Worker {
     pub(super) fn read(&mut self, key: SessionKey, to_the_end: bool) {
         let mut scratch = std::mem::take(&mut self.scratch);
         let mut plaintext = std::mem::take(&mut self.plaintext);
+        let scratch_size = scratch.len();
         let mut reads = 0;
         loop {
             let Some(session) = self.session(key) else { break };
@@ -93,10 +94,11 @@ impl Worker {
                     break;
                 }
                 Ok((size, data)) => {
+                    let more = size == scratch_size || to_the_end || session.transport.peer_closed();
                     self.bytes_received += data.len() as u64;
                     self.input(key, data);
                     // A read that did not fill the buffer has emptied the socket: the next bytes make a new event.
-                    if size < scratch.len() && !to_the_end {
+                    if !more {
                         break;
                     }
                 }

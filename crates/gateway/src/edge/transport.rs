@@ -54,6 +54,9 @@ impl Transport {
             }
             Self::Tls(socket, engine) => {
                 plaintext.clear();
+                if engine.peer_closed() {
+                    return Ok((0, plaintext));
+                }
                 let size = socket.read(scratch)?;
                 if let Err(error) = engine.receive(&mut scratch[..size], plaintext) {
                     // The alert tells the peer why, if the socket takes it at once.
@@ -62,9 +65,14 @@ impl Transport {
                 }
                 // An answer of TLS itself (a key update, an alert) need not wait for the next frame.
                 send(socket, engine)?;
-                Ok((if engine.peer_closed() { 0 } else { size }, plaintext.as_mut_slice()))
+                Ok((size, plaintext))
             }
         }
+    }
+
+    /// Whether the peer has said, by TLS' close_notify, that it will send no more; the next read says so too.
+    pub(crate) fn peer_closed(&self) -> bool {
+        matches!(self, Self::Tls(_, engine) if engine.peer_closed())
     }
 
     /// Writes as much of the outbox as the socket takes; adds the bytes it took to `sent`.

@@ -8,6 +8,8 @@
 //!    already is not waited for: RFC 6455, 7.1.1, wants the server to close first.
 //! 4. Dropping the session gives the permit back.
 
+use std::io::ErrorKind;
+
 use tidegate_hub::SessionKey;
 use tidegate_protocol::Disconnect;
 
@@ -37,7 +39,9 @@ impl Worker {
             }
             Err(error) => {
                 tracing::debug!(%error, "writing to a client failed");
-                self.gone(key, Disconnect::WriteError);
+                // A peer that reset the connection has gone; anything else is a socket that failed.
+                let reset = matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset);
+                self.gone(key, if reset { Disconnect::Lost } else { Disconnect::WriteError });
             }
         }
     }

@@ -1,1 +1,3 @@
 //! Operations: health, drain, registry.
+
+pub(crate) mod drain;

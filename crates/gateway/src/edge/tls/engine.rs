@@ -173,10 +173,13 @@ impl Engine {
             self.sent = 0;
         }
     }
+}
 
+#[cfg(test)]
+impl Engine {
     /// Bytes held between calls, beside rustls' own state.
-    pub(crate) fn held_bytes(&self) -> usize {
-        self.incoming.capacity() + self.outgoing.capacity()
+    pub(super) const fn held_bytes(&self) -> usize {
+        self.incoming.len() + self.outgoing.len() - self.sent
     }
 }
 

@@ -10,6 +10,8 @@
 mod engine;
 mod material;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use engine::Engine;
 pub(crate) use material::{TlsError, load};

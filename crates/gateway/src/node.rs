@@ -1,0 +1,174 @@
+//! One node, from settings to exit: builds the parts, joins them, serves until a signal, drains.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use actix_web::{App, HttpServer, web};
+use tidegate_hub::{Policy, Tick};
+use tidegate_relay::{Relay, RelayError, RelaySettings};
+
+use crate::api::{self, ApiState};
+use crate::edge::{self, Admission, Common, Gate, Public};
+use crate::join::{Switchboard, WorkerStats};
+use crate::metrics::Metrics;
+use crate::ops::drain::{self, Drain};
+use crate::settings::Settings;
+
+/// How often gauges that the workers keep are brought up to date.
+const GAUGES: Duration = Duration::from_millis(250);
+
+/// The internal port is for machines: one thread serves it.
+const INTERNAL_WORKERS: usize = 1;
+
+/// Why a node could not start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NodeError {
+    /// An address cannot be listened on.
+    #[error("{key}: failed to listen on {address}: {source}; is another process using the port?")]
+    Listen { key: &'static str, address: SocketAddr, source: io::Error },
+    /// The certificate or its key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] edge::TlsError),
+    /// The relay's settings cannot work.
+    #[error("relay: {0}")]
+    Relay(#[from] RelayError),
+    /// The metrics contradict themselves.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// The system refused a thread, a socket or a signal handler.
+    #[error("failed to start: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// Serves until a signal has come and everyone has been sent away.
+pub(crate) async fn run(settings: Settings) -> Result<(), NodeError> {
+    let started = Instant::now();
+    let signals = drain::Signals::new()?;
+    let settings = Arc::new(settings);
+    let metrics = Arc::new(Metrics::new()?);
+    let limits = &settings.limits;
+    metrics.connections_limit.set(i64::try_from(limits.max_connections).unwrap_or(i64::MAX));
+    let admission =
+        Arc::new(Admission::new(limits.max_connections, limits.max_connections_per_ip, Arc::clone(&metrics)));
+
+    let tls = settings.tls.as_ref().map(edge::load_tls).transpose()?;
+    let public = listen("listen.public", settings.listen.public)?;
+    let internal = listen("listen.internal", settings.listen.internal)?;
+    let (public_address, internal_address) = (public.local_addr()?, internal.local_addr()?);
+
+    let (switchboard, inboxes) = Switchboard::new(settings.workers, Arc::clone(&metrics));
+    let (switchboard, stats) = (Arc::new(switchboard), switchboard.stats());
+    let id = uuid::Uuid::new_v4().to_string();
+    let relay = Relay::start(
+        settings.relay.clone(),
+        &id,
+        &settings.node.name,
+        env!("CARGO_PKG_VERSION"),
+        Arc::clone(&switchboard),
+    )?;
+
+    let ready = Arc::new(AtomicBool::new(false));
+    let api = web::Data::new(ApiState {
+        relay: relay.clone(),
+        settings: Arc::clone(&settings),
+        metrics: Arc::clone(&metrics),
+        started,
+        ready: Arc::clone(&ready),
+    });
+    api::warn_if_open(&settings);
+    let internal = HttpServer::new(move || App::new().app_data(api.clone()).configure(api::routes))
+        .workers(INTERNAL_WORKERS)
+        .disable_signals()
+        .listen(internal)?
+        .run();
+    let public = edge::serve(
+        public,
+        Public {
+            gate: web::Data::new(Gate {
+                admission: Arc::clone(&admission),
+                settings: Arc::clone(&settings),
+                metrics: Arc::clone(&metrics),
+            }),
+            common: Arc::new(Common {
+                settings: Arc::clone(&settings),
+                metrics: Arc::clone(&metrics),
+                relay: relay.clone(),
+                stats: Arc::clone(&stats),
+            }),
+            policy: Arc::new(policy(&settings)),
+            tls,
+            inboxes,
+        },
+    )?;
+    let (public_handle, internal_handle) = (public.handle(), internal.handle());
+    actix_rt::spawn(public);
+    actix_rt::spawn(internal);
+    actix_rt::spawn(gauges(Arc::clone(&metrics), stats));
+    ready.store(true, Ordering::Release);
+    announce(&settings, &id, public_address, internal_address);
+
+    drain::run(Drain { signals, settings, metrics, admission, ready, switchboard }).await;
+    relay.stop().await;
+    public_handle.stop(false).await;
+    internal_handle.stop(false).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn listen(key: &'static str, address: SocketAddr) -> Result<std::net::TcpListener, NodeError> {
+    edge::bind(address).map_err(|source| NodeError::Listen { key, address, source })
+}
+
+/// The one line at start with what matters.
+fn announce(settings: &Settings, id: &str, public: SocketAddr, internal: SocketAddr) {
+    let relay = match &settings.relay {
+        RelaySettings::Memory => "memory",
+        RelaySettings::Redis(_) => "redis",
+    };
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        node = settings.node.name,
+        id,
+        %public,
+        %internal,
+        tls = settings.tls.is_some(),
+        relay,
+        workers = settings.workers,
+        max_connections = settings.limits.max_connections,
+        dev = settings.dev,
+        "listening"
+    );
+}
+
+/// The rules of the workers' shards.
+fn policy(settings: &Settings) -> Policy {
+    Policy {
+        namespaces: settings.namespaces.iter().cloned().collect(),
+        any_namespace: settings.any_namespace,
+        max_subscriptions: settings.limits.max_subscriptions,
+        outbox_max_bytes: settings.outbox.max_bytes,
+        connect_timeout: Tick::count(settings.limits.connect_timeout),
+        ping_interval: Tick::count(settings.heartbeat.interval),
+        pong_timeout: Tick::count(settings.heartbeat.timeout),
+        ping_seconds: u32::try_from(settings.heartbeat.interval.as_secs()).unwrap_or(u32::MAX),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+/// Adds up what the workers say of themselves.
+async fn gauges(metrics: Arc<Metrics>, stats: Arc<[WorkerStats]>) {
+    let mut ticks = tokio::time::interval(GAUGES);
+    loop {
+        ticks.tick().await;
+        let sum = |count: fn(&WorkerStats) -> u64| -> i64 {
+            let sum = stats.iter().map(count).sum::<u64>();
+            i64::try_from(sum).unwrap_or(i64::MAX)
+        };
+        metrics.subscriptions.set(sum(|worker| worker.subscriptions.load(Ordering::Relaxed)));
+        metrics.channels.set(sum(|worker| worker.channels.load(Ordering::Relaxed)));
+        metrics.outbox_bytes.set(sum(|worker| worker.outbox_bytes.load(Ordering::Relaxed)));
+    }
+}
