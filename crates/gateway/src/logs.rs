@@ -1,1 +1,32 @@
-//! Logging.
+//! Logging: to standard error, for eyes on a terminal, else one JSON object a line.
+
+use std::io::{self, IsTerminal};
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+
+use crate::settings::{Log, LogFormat};
+
+/// Starts logging for the process. Errors: somebody did before.
+pub(crate) fn start(log: &Log) -> Result<(), TryInitError> {
+    let terminal = io::stderr().is_terminal();
+    let human = match log.format {
+        LogFormat::Auto => terminal,
+        LogFormat::Human => true,
+        LogFormat::Json => false,
+    };
+    // The level was checked with the settings.
+    let filter = EnvFilter::try_new(&log.level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    if human {
+        subscriber.with_ansi(terminal).with_target(false).finish().try_init()
+    } else {
+        subscriber
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .finish()
+            .try_init()
+    }
+}

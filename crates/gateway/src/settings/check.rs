@@ -1,0 +1,370 @@
+//! From what was written to what the node uses: every bound and every rule between keys.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use config::Value;
+use tidegate_hub::{Namespace, Right};
+use tidegate_protocol::ChannelName;
+use tidegate_relay::{RedisSettings, RelaySettings, Secret};
+
+use super::machine::{Machine, RESERVED_FILES};
+use super::reader::Reader;
+use super::resolved::{
+    Api, ApiKey, Auth, Drain, Heartbeat, Limits, Listen, Log, LogFormat, Node, Outbox, Scope, Settings, Tls,
+};
+use super::value::{address, duration, flag, number, one_of, path, size, text, word};
+
+/// The most connections a node can be asked to take.
+pub(super) const MAX_CONNECTIONS: usize = 10_000_000;
+
+const RIGHTS: [(&str, Right); 5] = [
+    ("anyone", Right::Anyone),
+    ("authenticated", Right::Authenticated),
+    ("subscriber", Right::Subscriber),
+    ("token", Right::Token),
+    ("nobody", Right::Nobody),
+];
+
+const SCOPES: [(&str, Scope); 3] =
+    [("read", Scope::Read), ("publish", Scope::Publish), ("admin", Scope::Admin)];
+
+const FORMATS: [(&str, LogFormat); 3] =
+    [("auto", LogFormat::Auto), ("human", LogFormat::Human), ("json", LogFormat::Json)];
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Checks everything. What is returned is only whole if the reader has no problems then.
+pub(super) fn settings(reader: &mut Reader<'_>, machine: &Machine) -> Settings {
+    let dev = reader.take("dev.enabled", flag);
+    if dev {
+        reader.dev_mode();
+        reader.warnings.push(
+            "DEV MODE: anyone who reaches this node may connect, subscribe and publish. Never in production."
+                .to_owned(),
+        );
+    }
+    let limits = limits(reader, machine);
+    let relay = relay(reader);
+    let outbox = Outbox { max_bytes: reader.take("outbox.max_bytes", size(1024..=1 << 30)) };
+    if let RelaySettings::Redis(redis) = &relay
+        && redis.max_publication_bytes > outbox.max_bytes
+    {
+        reader.warnings.push(format!(
+            "relay.redis.max_publication_bytes ({}) is more than outbox.max_bytes ({}): a publication of that size \
+             ends every subscription's connection with 3008",
+            redis.max_publication_bytes, outbox.max_bytes
+        ));
+    }
+    Settings {
+        listen: listen(reader, dev),
+        workers: reader.auto("workers", number(1..=64)).unwrap_or_else(|| machine.cpus.clamp(1, 64)),
+        node: Node { name: reader.auto("node.name", word).unwrap_or_else(|| machine.host.clone()) },
+        tls: tls(reader),
+        relay,
+        limits,
+        heartbeat: heartbeat(reader),
+        outbox,
+        auth: Auth {
+            anonymous: reader.take("auth.anonymous", flag),
+            origins: reader.list("auth.origins", origin),
+        },
+        api: Api { keys: api_keys(reader) },
+        namespaces: namespaces(reader),
+        any_namespace: dev.then_some(Namespace { subscribe: Right::Anyone, publish: Right::Anyone }),
+        drain: Drain {
+            delay: reader.take("drain.delay", duration(Duration::ZERO..=10 * MINUTE)),
+            duration: reader.take("drain.duration", duration(Duration::ZERO..=60 * MINUTE)),
+        },
+        log: Log {
+            level: reader.take("log.level", level),
+            format: reader.take("log.format", one_of(&FORMATS)),
+        },
+        dev,
+    }
+}
+
+fn listen(reader: &mut Reader<'_>, dev: bool) -> Listen {
+    let listen = Listen {
+        public: reader.take("listen.public", address),
+        internal: reader.take("listen.internal", address),
+    };
+    if listen.public == listen.internal && listen.public.port() != 0 {
+        reader
+            .problem("listen.internal", "the same as listen.public: they are two servers, give each a port");
+    }
+    let anywhere = reader.take("dev.listen_anywhere", flag);
+    for (key, address) in [("listen.public", listen.public), ("listen.internal", listen.internal)] {
+        if dev && !anywhere && !address.ip().to_canonical().is_loopback() {
+            reader.problem(
+                key,
+                "dev mode lets anyone do anything, so it listens on loopback only: use 127.0.0.1, or say \
+                 --dev-listen-anywhere",
+            );
+        }
+    }
+    listen
+}
+
+fn tls(reader: &mut Reader<'_>) -> Option<Tls> {
+    let cert = reader.optional("tls.cert", path);
+    let key = reader.optional("tls.key", path);
+    for (set, key, other) in [("tls.cert", "tls.key", &key), ("tls.key", "tls.cert", &cert)] {
+        if reader.is_written(set) && other.is_none() && !reader.is_written(key) {
+            reader.problem(key, format!("missing: {set} is set, and TLS needs both"));
+        }
+    }
+    let tls = Tls { cert: cert?, key: key? };
+    if let Err((key, advice)) = super::certificate::check(&tls) {
+        reader.problem(key, advice);
+    }
+    Some(tls)
+}
+
+fn relay(reader: &mut Reader<'_>) -> RelaySettings {
+    let is_redis = reader.take("relay.kind", one_of(&[("memory", false), ("redis", true)]));
+    // Read either way, so that mistakes are found before the day it is switched on.
+    let redis = redis(reader);
+    if is_redis { RelaySettings::Redis(redis) } else { RelaySettings::Memory }
+}
+
+fn redis(reader: &mut Reader<'_>) -> RedisSettings {
+    let url = reader.take("relay.redis.url", redis_url);
+    let mut username = reader.optional("relay.redis.username", word);
+    let mut password = reader.secret("relay.redis.password");
+    if let Some(in_url) = url.username {
+        if username.is_some() {
+            reader.problem("relay.redis.username", "relay.redis.url has one too: take one of them out");
+        }
+        username = Some(in_url);
+    }
+    if let Some(in_url) = url.password {
+        if password.is_some() {
+            reader.problem("relay.redis.url", "relay.redis.password is set too: take one of them out");
+        }
+        password = Some(in_url);
+    }
+    if username.is_some() && password.is_none() && reader.problems.is_empty() {
+        reader.problem("relay.redis.username", "without a password: set relay.redis.password(_file) too");
+    }
+    let ca = reader.optional("relay.redis.ca", path);
+    if let Some(ca) = &ca {
+        if !url.tls {
+            reader.problem("relay.redis.ca", "without effect: relay.redis.url does not begin with rediss://");
+        }
+        if let Err(advice) = super::certificate::authorities(ca) {
+            reader.problem("relay.redis.ca", advice);
+        }
+    }
+    RedisSettings {
+        url: url.bare,
+        username,
+        password,
+        ca,
+        prefix: reader.take("relay.redis.prefix", prefix),
+        command_timeout: reader.take("relay.redis.command_timeout", duration(50 * MILLISECOND..=MINUTE)),
+        pool_size: reader.take("relay.redis.pool_size", number(1..=1024)),
+        linger: reader.take("relay.redis.linger", duration(Duration::ZERO..=10 * MINUTE)),
+        heartbeat: reader.take("relay.redis.heartbeat", duration(200 * MILLISECOND..=5 * MINUTE)),
+        max_publication_bytes: reader.take("relay.redis.max_publication_bytes", size(64..=64 << 20)),
+    }
+}
+
+fn limits(reader: &mut Reader<'_>, machine: &Machine) -> Limits {
+    let max_connections = reader.auto("limits.max_connections", number(1..=MAX_CONNECTIONS));
+    if let Some(asked) = max_connections
+        && asked > machine.connections_by_files()
+    {
+        reader.warnings.push(format!(
+            "limits.max_connections is {asked}, but this process may hold {} files, {RESERVED_FILES} of them for other \
+             ends: raise RLIMIT_NOFILE (ulimit -n), or lower the limit",
+            machine.files
+        ));
+    }
+    let patience = || duration(100 * MILLISECOND..=10 * MINUTE);
+    Limits {
+        max_connections: max_connections.unwrap_or_else(|| machine.connections()),
+        max_connections_per_ip: reader.take("limits.max_connections_per_ip", number(0..=u32::MAX)),
+        max_handshakes: reader.take("limits.max_handshakes", number(1..=1_000_000)),
+        handshake_timeout: reader.take("limits.handshake_timeout", patience()),
+        connect_timeout: reader.take("limits.connect_timeout", patience()),
+        max_message_bytes: reader.take("limits.max_message_bytes", size(128..=16 << 20)),
+        max_fragments: reader.take("limits.max_fragments", number(1..=65_536)),
+        message_timeout: reader.take("limits.message_timeout", patience()),
+        max_subscriptions: reader.take("limits.max_subscriptions", number(1..=1_000_000)),
+        write_timeout: reader.take("limits.write_timeout", patience()),
+    }
+}
+
+fn heartbeat(reader: &mut Reader<'_>) -> Heartbeat {
+    let interval = duration(SECOND..=10 * MINUTE);
+    let heartbeat = Heartbeat {
+        interval: reader.take("heartbeat.interval", |value| match interval(value)? {
+            whole if whole.subsec_nanos() == 0 => Ok(whole),
+            _ => Err("must be whole seconds: clients are told in seconds".to_owned()),
+        }),
+        timeout: reader.take("heartbeat.timeout", duration(250 * MILLISECOND..=10 * MINUTE)),
+    };
+    if heartbeat.timeout > heartbeat.interval {
+        reader.problem(
+            "heartbeat.timeout",
+            "longer than heartbeat.interval: a pong must come before the next ping",
+        );
+    }
+    heartbeat
+}
+
+fn api_keys(reader: &mut Reader<'_>) -> Vec<ApiKey> {
+    let mut names = HashSet::new();
+    let mut keys: Vec<ApiKey> = Vec::new();
+    for item in reader.sections("api.keys") {
+        let name = reader.required(&item, "name", word);
+        let key = reader.item_secret(&item, "key");
+        let scope = reader.required(&item, "scope", one_of(&SCOPES));
+        if let Some(name) = &name
+            && !names.insert(name.clone())
+        {
+            reader.item_problem(&item, "name", "used twice: logs could not tell the keys apart");
+        }
+        let (Some(name), Some(key), Some(scope)) = (name, key, scope) else { continue };
+        if keys.iter().any(|other| other.key == key) {
+            reader.item_problem(&item, "key", "used twice: give each key a secret of its own");
+        }
+        if key.expose().len() < 16 {
+            reader.warnings.push(format!("the API key {name} is shorter than 16 characters: easy to guess"));
+        }
+        keys.push(ApiKey { name, key, scope });
+    }
+    keys
+}
+
+fn namespaces(reader: &mut Reader<'_>) -> Vec<(String, Namespace)> {
+    let fallback = default_namespace(reader);
+    let mut namespaces: Vec<(String, Namespace)> = Vec::new();
+    for item in reader.sections("namespaces") {
+        let name = reader.required(&item, "name", namespace_name);
+        let subscribe = reader.field(&item, "subscribe", |value| match one_of(&RIGHTS)(value)? {
+            Right::Subscriber => {
+                Err("nobody is a subscriber before they subscribed: choose another".to_owned())
+            }
+            right => Ok(right),
+        });
+        let publish = reader.field(&item, "publish", one_of(&RIGHTS));
+        let Some(name) = name else { continue };
+        if namespaces.iter().any(|(other, _)| *other == name) {
+            reader.item_problem(&item, "name", "there is one of this name already");
+            continue;
+        }
+        let rights = Namespace {
+            subscribe: subscribe.unwrap_or(fallback.subscribe),
+            publish: publish.unwrap_or(fallback.publish),
+        };
+        namespaces.push((name, rights));
+    }
+    namespaces
+}
+
+/// What a namespace gets that leaves a right out: that of the namespace which is there by default.
+fn default_namespace(reader: &Reader<'_>) -> Namespace {
+    let mut rights = Namespace { subscribe: Right::Nobody, publish: Right::Nobody };
+    if let Some(config::ValueKind::Array(items)) = reader.default("namespaces").map(|value| &value.kind)
+        && let Some(config::ValueKind::Table(fields)) = items.first().map(|item| &item.kind)
+    {
+        let right = |field: &str| fields.get(field).and_then(|value| one_of(&RIGHTS)(value).ok());
+        rights.subscribe = right("subscribe").unwrap_or(rights.subscribe);
+        rights.publish = right("publish").unwrap_or(rights.publish);
+    }
+    rights
+}
+
+fn namespace_name(value: &Value) -> Result<String, String> {
+    let name = word(value)?;
+    match ChannelName::parse(&name) {
+        Ok(_) if name.contains(':') => {
+            Err("may not contain `:`, which ends a channel's namespace".to_owned())
+        }
+        Ok(_) => Ok(name),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn prefix(value: &Value) -> Result<String, String> {
+    let prefix = word(value)?;
+    // It stands before a channel's name in keys, under the same rules.
+    match ChannelName::parse(&prefix) {
+        Ok(_) if prefix.len() <= 64 => Ok(prefix),
+        Ok(_) => Err("may have 64 bytes at most".to_owned()),
+        Err(_) => Err("may not contain white space, control characters, `{`, `}` or `*`".to_owned()),
+    }
+}
+
+fn level(value: &Value) -> Result<String, String> {
+    let level = word(value)?;
+    match tracing_subscriber::EnvFilter::try_new(&level) {
+        Ok(_) => Ok(level),
+        Err(error) => Err(format!(
+            "must be error, warn, info, debug, trace or off, or directives such as info,tidegate=debug ({error})"
+        )),
+    }
+}
+
+/// An origin as a browser sends it: lower case, a default port left out.
+fn origin(value: &Value) -> Result<String, String> {
+    let written = word(value)?;
+    if written == "*" {
+        return Ok(written);
+    }
+    let advice =
+        || "must be a scheme, a host and perhaps a port, such as https://app.example.com; or *".to_owned();
+    let url = url::Url::parse(&written).map_err(|_| advice())?;
+    let bare = url.has_host()
+        && matches!(url.path(), "" | "/")
+        && !written.ends_with('/')
+        && url.query().is_none()
+        && url.fragment().is_none()
+        && url.username().is_empty();
+    if !bare {
+        return Err(advice());
+    }
+    let origin = url.origin();
+    Ok(if origin.is_tuple() { origin.ascii_serialization() } else { written.to_lowercase() })
+}
+
+/// A Redis URL, taken apart.
+struct RedisUrl {
+    bare: String,
+    username: Option<String>,
+    password: Option<Secret>,
+    tls: bool,
+}
+
+fn redis_url(value: &Value) -> Result<RedisUrl, String> {
+    let advice = "must be redis://host:port/database, or rediss:// for TLS";
+    let mut url = url::Url::parse(&text(value).unwrap_or_default()).map_err(|_| advice.to_owned())?;
+    let database = url.path().trim_start_matches('/');
+    let fits = matches!(url.scheme(), "redis" | "rediss")
+        && url.host_str().is_some_and(|host| !host.is_empty())
+        && (database.is_empty() || database.parse::<u16>().is_ok());
+    if !fits {
+        return Err(advice.to_owned());
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(format!("{advice}; nothing behind it, options have keys of their own"));
+    }
+    let decoded = |part: &str| {
+        let text = percent_encoding::percent_decode_str(part).decode_utf8();
+        text.map(|text| text.into_owned()).map_err(|_| "has a user or password that is not UTF-8".to_owned())
+    };
+    let username = Some(decoded(url.username())?).filter(|name| !name.is_empty());
+    let password = url.password().map(decoded).transpose()?.filter(|password| !password.is_empty());
+    let cleared = url.set_username("").and_then(|()| url.set_password(None));
+    cleared.map_err(|()| advice.to_owned())?;
+    Ok(RedisUrl {
+        tls: url.scheme() == "rediss",
+        bare: url.into(),
+        username,
+        password: password.map(Secret::new),
+    })
+}

@@ -1,0 +1,143 @@
+//! What the machine gives this process, for settings that are `auto`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rustix::process::{Resource, getrlimit, setrlimit};
+
+/// Memory assumed for one connection when the limit is `auto`: kernel buffers, TLS, subscriptions and a share of the
+/// outboxes, with room to spare. An idle connection takes a tenth of it.
+pub(crate) const CONNECTION_BYTES: u64 = 32 * 1024;
+
+/// File descriptors kept for all that is not a client: Redis, the internal port, pollers, files.
+pub(crate) const RESERVED_FILES: u64 = 200;
+
+/// What the machine gives this process.
+#[derive(Debug, Clone)]
+pub(crate) struct Machine {
+    /// Processors, a container's quota considered.
+    pub cpus: usize,
+    /// File descriptors the process may hold.
+    pub files: u64,
+    /// Bytes of memory the process may use: the cgroup's limit or the machine's memory, the smaller one.
+    pub memory: Option<u64>,
+    /// The host's name.
+    pub host: String,
+}
+
+impl Machine {
+    /// Looks around. Raises the soft limit of file descriptors to the hard one on the way: every connection is one,
+    /// and the soft limit of 1,024 that most systems start a process with exists for the sake of `select`.
+    pub(crate) fn here() -> Self {
+        Self {
+            cpus: std::thread::available_parallelism().map_or(1, usize::from),
+            files: raise_file_limit(),
+            memory: memory_limit(Path::new("/")),
+            host: fs::read_to_string("/proc/sys/kernel/hostname")
+                .ok()
+                .map(|name| name.trim().to_owned())
+                .filter(|name| !name.is_empty())
+                .unwrap_or_else(|| "tidegate".to_owned()),
+        }
+    }
+
+    /// The most connections the file descriptors allow.
+    pub(super) fn connections_by_files(&self) -> usize {
+        to_usize(self.files.saturating_sub(RESERVED_FILES).max(1))
+    }
+
+    /// The most connections that make sense here.
+    pub(super) fn connections(&self) -> usize {
+        let by_memory = self.memory.map_or(usize::MAX, |bytes| to_usize(bytes / CONNECTION_BYTES).max(1));
+        self.connections_by_files().min(by_memory).min(super::check::MAX_CONNECTIONS)
+    }
+}
+
+fn raise_file_limit() -> u64 {
+    let mut limit = getrlimit(Resource::Nofile);
+    let before = limit.current;
+    limit.current = limit.maximum;
+    let now = if setrlimit(Resource::Nofile, limit).is_ok() { limit.current } else { before };
+    // `None` is no limit at all.
+    now.unwrap_or(u64::MAX)
+}
+
+/// The smallest of the machine's memory and the limits of the process' cgroup and those around it, version 1 or 2.
+/// `root` is where `/proc` and `/sys` are.
+fn memory_limit(root: &Path) -> Option<u64> {
+    let mut limits = Vec::new();
+    if let Ok(text) = fs::read_to_string(root.join("proc/meminfo")) {
+        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+        let kib = line.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+        limits.extend(kib.map(|kib| kib.saturating_mul(1024)));
+    }
+    let groups = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
+    for line in groups.lines() {
+        // `0::/path` in version 2, `4:memory:/path` in version 1.
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else { continue };
+        let (mount, file) = match controllers {
+            "" => ("sys/fs/cgroup", "memory.max"),
+            _ if controllers.split(',').any(|name| name == "memory") => {
+                ("sys/fs/cgroup/memory", "memory.limit_in_bytes")
+            }
+            _ => continue,
+        };
+        let mount = root.join(mount);
+        let mut group: PathBuf = mount.join(path.trim_start_matches('/'));
+        while group.starts_with(&mount) {
+            // `max` in version 2 is no number; version 1 writes a very large one.
+            let limit = fs::read_to_string(group.join(file)).ok();
+            limits.extend(limit.and_then(|text| text.trim().parse::<u64>().ok()));
+            if !group.pop() {
+                break;
+            }
+        }
+    }
+    limits.into_iter().min()
+}
+
+fn to_usize(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failing test is what should happen")]
+    use super::*;
+
+    fn machine(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        root
+    }
+
+    #[test]
+    fn a_container_is_given_the_connections_its_memory_limit_can_hold() {
+        let total = ("proc/meminfo", "MemTotal:       16777216 kB\nMemFree: 1 kB\n");
+        let version_2 = machine(&[
+            total,
+            ("proc/self/cgroup", "0::/kubepods/pod1/c1\n"),
+            ("sys/fs/cgroup/kubepods/pod1/c1/memory.max", "max\n"),
+            ("sys/fs/cgroup/kubepods/pod1/memory.max", "268435456\n"),
+        ]);
+        assert_eq!(memory_limit(version_2.path()), Some(256 << 20));
+        let version_1 = machine(&[
+            total,
+            ("proc/self/cgroup", "5:cpu:/x\n4:memory,hugetlb:/docker/c1\n"),
+            ("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n"),
+            ("sys/fs/cgroup/memory/docker/c1/memory.limit_in_bytes", "536870912\n"),
+        ]);
+        assert_eq!(memory_limit(version_1.path()), Some(512 << 20));
+        let free = machine(&[total]);
+        assert_eq!(memory_limit(free.path()), Some(16 << 30));
+
+        let machine = Machine { cpus: 1, files: 1_000_000, memory: Some(256 << 20), host: "here".to_owned() };
+        assert_eq!(machine.connections(), 8192);
+        assert_eq!(Machine { files: 1024, ..machine }.connections(), 824);
+    }
+}
