@@ -1,7 +1,7 @@
 //! The two codecs of Centrifuge v2 and what they share.
 //!
 //! Pure functions: a message in, commands out; a reply or push in, its bytes out. The shapes of replies and
-//! pushes are said once, in [`shape`], with the name and the tag of each field; `json` and `protobuf` know only
+//! pushes are said once, in `shape`, with the name and the tag of each field; `json` and `protobuf` know only
 //! how a field is written.
 //!
 //! Not here: frames around messages ([`crate::frame`]), what a command means (`tidegate-hub`).

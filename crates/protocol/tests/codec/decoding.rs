@@ -64,21 +64,25 @@ fn json_that_is_no_command_is_refused() {
 
 #[test]
 fn protobuf_that_is_no_command_is_refused() {
-    for bytes in [
-        &[1][..],                              // nothing behind the length
-        &[0x80],                               // half a length
-        &[2, 0x08],                            // half a field
-        &[3, 0x08, 1, 0x5a],                   // no length behind the tag
-        &[4, 0x08, 1, 0x5a, 1],                // a length beyond the end
-        &[2, 0x00, 0x00],                      // tag zero
-        &[2, 0x0b, 0x0c],                      // a group
-        &[3, 0x0a, 1, 1],                      // the id as bytes
-        &[4, 0x08, 1, 0x58, 1],                // ping as a number
-        &[7, 0x08, 1, 0x32, 3, 0x0a, 1, 0xff], // a channel that is not UTF-8
-        &[6, 0x08, 1, 0x32, 2, 0x08, 1],       // a channel as a number
-        &[6, 0x08, 1, 0x2a, 2, 0x1a, 0],       // recover as bytes
+    let beyond = "a length beyond the end of the message";
+    let wrong = "a field of the wrong wire type";
+    for (bytes, error) in [
+        (&[1][..], beyond),
+        (&[0x80], "a varint without an end"),
+        (&[2, 0x08], beyond),
+        (&[1, 0x08], "a varint without an end"),
+        (&[3, 0x08, 1, 0x5a], "a varint without an end"),
+        (&[4, 0x08, 1, 0x5a, 1], beyond),
+        (&[2, 0x00, 0x00], "a field tag of zero"),
+        (&[2, 0x0b, 0x0c], "a field of an unknown wire type"),
+        // The id as bytes, ping as a number, a channel as a number, `recover` as bytes.
+        (&[3, 0x0a, 1, 1], wrong),
+        (&[4, 0x08, 1, 0x58, 1], wrong),
+        (&[6, 0x08, 1, 0x32, 2, 0x08, 1], wrong),
+        (&[6, 0x08, 1, 0x2a, 2, 0x1a, 0], wrong),
+        (&[7, 0x08, 1, 0x32, 3, 0x0a, 1, 0xff], "text that is not UTF-8"),
     ] {
-        assert!(protobuf(bytes).is_err(), "{bytes:?}");
+        assert_eq!(protobuf(bytes), Err(error.into()), "{bytes:?}");
     }
 }
 
@@ -88,7 +92,8 @@ fn an_id_has_32_bits() {
     assert!(json(r#"{"id":4294967296,"ping":{}}"#).is_err());
     let max = [8, 0x08, 0xff, 0xff, 0xff, 0xff, 0x0f, 0x5a, 0];
     assert_eq!(protobuf(&max), Ok(vec![Command { id: u32::MAX, ..PING }]));
-    assert!(protobuf(&[8, 0x08, 0x80, 0x80, 0x80, 0x80, 0x10, 0x5a, 0]).is_err());
+    let beyond = [8, 0x08, 0x81, 0x80, 0x80, 0x80, 0x10, 0x5a, 0];
+    assert_eq!(protobuf(&beyond), Err("an id of more than 32 bits".into()));
 }
 
 #[test]
