@@ -7,9 +7,17 @@
 //!
 //! Not here: who on this node hears a publication (`tidegate-hub`).
 
+mod budget;
+mod envelope;
+mod interest;
+mod memory;
+mod names;
+mod payload;
+mod redis;
 pub mod relay;
 pub mod settings;
 pub mod sink;
+mod sparse;
 
 pub use relay::{Busy, NodeInfo, Relay, RelayError, Status};
 pub use settings::{RedisSettings, RelaySettings, Secret};

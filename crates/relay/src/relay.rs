@@ -1,18 +1,25 @@
 //! The relay as the node holds it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tidegate_protocol::{ChannelName, Control, Publication};
 
+use crate::memory::MemoryRelay;
+use crate::redis::RedisRelay;
 use crate::settings::RelaySettings;
-use crate::sink::{Sink, Ticket, WorkerId};
+use crate::sink::{Report, Sink, Ticket, WorkerId};
 
-/// The relay of a node. Cloning shares it.
-#[derive(Debug, Clone)]
+/// The relay of a node. Cloning shares it; when the last clone is dropped, its threads end.
+#[derive(Clone)]
 pub struct Relay {
-    _inner: (),
+    kind: Arc<Kind>,
+}
+
+enum Kind {
+    Memory(MemoryRelay),
+    Redis(RedisRelay),
 }
 
 /// The relay's queue is full: try again later.
@@ -23,11 +30,11 @@ pub struct Busy;
 /// What can go wrong.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RelayError {
-    /// Redis cannot be reached now; it may or may not have taken what was sent last.
-    #[error("redis is away: {0}")]
+    /// Redis cannot be reached now, or a node did not answer. The text says whether Redis may have taken what was sent.
+    #[error("the relay is away: {0}")]
     Away(String),
-    /// Redis refused the command, for instance by its ACL.
-    #[error("redis refused: {0}")]
+    /// Redis refused the command, for instance by its ACL, or a limit of the relay did.
+    #[error("refused: {0}")]
     Refused(String),
     /// The relay's queue is full.
     #[error("the relay's queue is full")]
@@ -65,63 +72,141 @@ pub struct NodeInfo {
     pub channels: u64,
 }
 
+/// Who this node is, in the registry and to other nodes.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) version: String,
+    pub(crate) started: Instant,
+}
+
+impl Identity {
+    pub(crate) fn describe(&self, report: Report) -> NodeInfo {
+        NodeInfo {
+            id: self.id.clone(),
+            name: self.name.clone(),
+            version: self.version.clone(),
+            uptime: self.started.elapsed().as_secs(),
+            connections: report.connections,
+            subscriptions: report.subscriptions,
+            channels: report.channels,
+        }
+    }
+}
+
+impl std::fmt::Debug for Relay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = match &*self.kind {
+            Kind::Memory(_) => "memory",
+            Kind::Redis(_) => "redis",
+        };
+        f.debug_struct("Relay").field("kind", &kind).finish_non_exhaustive()
+    }
+}
+
 impl Relay {
     /// Starts the relay's threads. Does not wait for Redis: a node starts without it and serves when it comes.
     ///
-    /// `id`, `name` and `version` go into the registry. Errors: only settings that cannot work.
+    /// `id`, `name` and `version` go into the registry; `id` also names a channel, so it is 1 to 64 ASCII letters,
+    /// digits, `-` or `_`. Errors: only settings that cannot work.
     pub fn start<S: Sink>(
-        _settings: RelaySettings,
-        _id: &str,
-        _name: &str,
-        _version: &str,
-        _sink: Arc<S>,
+        settings: RelaySettings,
+        id: &str,
+        name: &str,
+        version: &str,
+        sink: Arc<S>,
     ) -> Result<Self, RelayError> {
-        todo!()
+        let fit = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+        if !(1..=64).contains(&id.len()) || !id.bytes().all(fit) {
+            return Err(RelayError::Settings(format!(
+                "the node id {id:?} must be 1 to 64 ASCII letters, digits, '-' or '_'"
+            )));
+        }
+        let identity = Identity {
+            id: id.to_owned(),
+            name: name.to_owned(),
+            version: version.to_owned(),
+            started: Instant::now(),
+        };
+        let kind = match settings {
+            RelaySettings::Memory => Kind::Memory(MemoryRelay::start(identity, sink)?),
+            RelaySettings::Redis(settings) => Kind::Redis(RedisRelay::start(settings, identity, sink)?),
+        };
+        Ok(Self { kind: Arc::new(kind) })
     }
 
-    /// The worker must hear the channel from now on; answered by `Sink::joined`.
-    pub fn join(&self, _worker: WorkerId, _channel: ChannelName) -> Result<(), Busy> {
-        todo!()
+    /// The worker must hear the channel from now on; answered by `Sink::joined`. After an error there the worker has
+    /// no interest in the channel.
+    pub fn join(&self, worker: WorkerId, channel: ChannelName) -> Result<(), Busy> {
+        match &*self.kind {
+            Kind::Memory(relay) => relay.join(worker, channel),
+            Kind::Redis(relay) => relay.join(worker, channel),
+        }
     }
 
     /// The worker need not hear the channel any more.
-    pub fn leave(&self, _worker: WorkerId, _channel: ChannelName) -> Result<(), Busy> {
-        todo!()
+    pub fn leave(&self, worker: WorkerId, channel: ChannelName) -> Result<(), Busy> {
+        match &*self.kind {
+            Kind::Memory(relay) => relay.leave(worker, channel),
+            Kind::Redis(relay) => relay.leave(worker, channel),
+        }
     }
 
     /// Publishes for a client; answered by `Sink::published`. Publications of one channel keep their order.
-    pub fn submit(&self, _publication: Publication, _ticket: Ticket) -> Result<(), Busy> {
-        todo!()
+    pub fn submit(&self, publication: Publication, ticket: Ticket) -> Result<(), Busy> {
+        match &*self.kind {
+            Kind::Memory(relay) => relay.submit(publication, ticket),
+            Kind::Redis(relay) => relay.submit(publication, ticket),
+        }
     }
 
     /// Publishes for the API, in the same order as `submit`.
-    pub async fn publish(&self, _publication: Publication) -> Result<(), RelayError> {
-        todo!()
+    pub async fn publish(&self, publication: Publication) -> Result<(), RelayError> {
+        match &*self.kind {
+            Kind::Memory(relay) => relay.publish(publication).await,
+            Kind::Redis(relay) => relay.publish(publication).await,
+        }
     }
 
     /// Sends a control message to every node.
-    pub async fn control(&self, _control: Control) -> Result<(), RelayError> {
-        todo!()
+    pub async fn control(&self, control: Control) -> Result<(), RelayError> {
+        match &*self.kind {
+            Kind::Memory(relay) => relay.control(control).await,
+            Kind::Redis(relay) => relay.control(&control).await,
+        }
     }
 
     /// The nodes of the registry that are alive.
     pub async fn nodes(&self) -> Result<Vec<NodeInfo>, RelayError> {
-        todo!()
+        match &*self.kind {
+            Kind::Memory(relay) => Ok(relay.nodes()),
+            Kind::Redis(relay) => relay.nodes().await,
+        }
     }
 
     /// The channels with subscribers on any node, with how many; sorted by name. Asks every live node and fails if one
     /// does not answer in time.
     pub async fn channels(&self) -> Result<Vec<(String, u64)>, RelayError> {
-        todo!()
+        match &*self.kind {
+            Kind::Memory(relay) => relay.channels().await,
+            Kind::Redis(relay) => relay.channels().await,
+        }
     }
 
     /// Whether publications can be carried now.
     pub fn status(&self) -> Status {
-        todo!()
+        match &*self.kind {
+            Kind::Memory(relay) => relay.status(),
+            Kind::Redis(relay) => relay.status(),
+        }
     }
 
     /// Takes the node out of the registry and ends the threads.
     pub async fn stop(&self) {
-        todo!()
+        match &*self.kind {
+            Kind::Memory(relay) => relay.stop().await,
+            Kind::Redis(relay) => relay.stop().await,
+        }
     }
 }

@@ -1,0 +1,336 @@
+//! The publishing lane: one bounded queue, one connection, one batch in flight.
+//!
+//! One batch at a time keeps the order of every channel; a batch takes whatever has gathered meanwhile, so the lane's
+//! throughput grows with its load. The connection is taken from the pool once and kept: a checkout costs a round trip.
+//!
+//! A publication that was sent and not answered is never sent again: Redis may have taken it. While Redis cannot be
+//! reached, publications are answered at once instead of being kept; attempts to reach it go on regardless.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use ::redis::Pipeline;
+use bytes::Bytes;
+use deadpool_redis::{Connection, Pool};
+use tidegate_protocol::Publication;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::backoff::Backoff;
+use super::health::Health;
+use super::{server, stopped};
+use crate::budget::{Budget, Claim};
+use crate::envelope;
+use crate::names::Names;
+use crate::relay::{Busy, RelayError};
+use crate::settings::RedisSettings;
+use crate::sink::{Observation, Sink, Ticket};
+use crate::sparse::Sparse;
+
+/// How many messages may wait.
+const QUEUE_ITEMS: usize = 16 * 1024;
+/// How many bytes may wait.
+const QUEUE_BYTES: usize = 32 * 1024 * 1024;
+/// How many messages one batch takes.
+const BATCH_ITEMS: usize = 512;
+/// At how many bytes a batch takes no further message.
+const BATCH_BYTES: usize = 1024 * 1024;
+
+/// Where the answer goes.
+pub(super) enum Answer {
+    /// To the client that asked.
+    Ticket(Ticket),
+    /// To a caller that waits.
+    Reply(oneshot::Sender<Result<(), RelayError>>),
+    /// Into the number of the last probe that Redis took.
+    Probe(u64),
+}
+
+enum What {
+    Publication(Publication),
+    Raw { channel: String, payload: Bytes },
+}
+
+struct Item {
+    what: What,
+    answer: Answer,
+    deadline: Instant,
+    _claim: Claim,
+}
+
+/// The way into the lane.
+#[derive(Clone)]
+pub(super) struct LaneSender {
+    queue: mpsc::Sender<Item>,
+    budget: Arc<Budget>,
+    timeout: Duration,
+    probed: Arc<AtomicU64>,
+}
+
+impl LaneSender {
+    /// Queues a publication.
+    pub(super) fn publish(&self, publication: Publication, answer: Answer) -> Result<(), Busy> {
+        self.push(publication.data.len(), What::Publication(publication), answer)
+    }
+
+    /// Publishes a message of our own and waits for the answer.
+    pub(super) async fn say(&self, channel: String, payload: Bytes) -> Result<(), RelayError> {
+        let (reply, answer) = oneshot::channel();
+        self.push(payload.len(), What::Raw { channel, payload }, Answer::Reply(reply))
+            .map_err(|Busy| RelayError::Busy)?;
+        self.answered(answer).await
+    }
+
+    /// Publishes a probe. Whether Redis took it is told by [`LaneSender::last_probe`].
+    pub(super) fn probe(&self, channel: String, number: u64) {
+        let payload = Bytes::from(format!("probe {number}"));
+        // A full queue is not silence: the next probe may get through.
+        let _ = self.push(payload.len(), What::Raw { channel, payload }, Answer::Probe(number));
+    }
+
+    /// The number of the last probe that Redis took.
+    pub(super) fn last_probe(&self) -> u64 {
+        self.probed.load(Ordering::Relaxed)
+    }
+
+    /// Waits for the answer: as long as it may wait in the queue, then in flight, and a little.
+    pub(super) async fn answered(
+        &self,
+        answer: oneshot::Receiver<Result<(), RelayError>>,
+    ) -> Result<(), RelayError> {
+        match tokio::time::timeout(self.timeout * 3, answer).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(RelayError::Away("the relay has stopped".into())),
+            Err(_) => Err(unanswered(self.timeout * 3)),
+        }
+    }
+
+    fn push(&self, bytes: usize, what: What, answer: Answer) -> Result<(), Busy> {
+        let _claim = self.budget.claim(bytes).ok_or(Busy)?;
+        let deadline = Instant::now() + self.timeout;
+        self.queue.try_send(Item { what, answer, deadline, _claim }).map_err(|_| Busy)
+    }
+}
+
+/// The lane itself, run by the saying thread.
+pub(super) struct Lane {
+    queue: mpsc::Receiver<Item>,
+    /// Taken from the queue and not sent yet.
+    taken: VecDeque<Item>,
+    pool: Pool,
+    names: Arc<Names>,
+    sink: Arc<dyn Sink>,
+    health: Arc<Health>,
+    stop: watch::Receiver<bool>,
+    probed: Arc<AtomicU64>,
+    timeout: Duration,
+    most: usize,
+    complaint: Sparse,
+}
+
+impl Lane {
+    pub(super) fn new(
+        settings: &RedisSettings,
+        names: &Arc<Names>,
+        pool: Pool,
+        health: &Arc<Health>,
+        sink: &Arc<dyn Sink>,
+        stop: watch::Receiver<bool>,
+    ) -> (LaneSender, Self) {
+        let (sender, queue) = mpsc::channel(QUEUE_ITEMS);
+        let probed = Arc::new(AtomicU64::new(0));
+        let timeout = settings.command_timeout;
+        let way_in = LaneSender {
+            queue: sender,
+            budget: Arc::new(Budget::new(QUEUE_BYTES)),
+            timeout,
+            probed: Arc::clone(&probed),
+        };
+        let lane = Self {
+            queue,
+            taken: VecDeque::new(),
+            pool,
+            names: Arc::clone(names),
+            sink: Arc::clone(sink),
+            health: Arc::clone(health),
+            stop,
+            probed,
+            timeout,
+            most: settings.max_publication_bytes,
+            complaint: Sparse::new(Duration::from_secs(10)),
+        };
+        (way_in, lane)
+    }
+
+    /// Runs until the relay stops; what is queued then is still sent if Redis is there.
+    pub(super) async fn run(mut self) {
+        let mut patient = true;
+        while let Some(mut connection) = self.reach(patient).await {
+            self.health.speaks(true);
+            let lost = loop {
+                if !self.take().await {
+                    return;
+                }
+                if let Err(error) = self.send(&mut connection).await {
+                    break error;
+                }
+            };
+            // Not back into the pool: a dead connection would cost the next user a timeout.
+            let _ = Connection::take(connection);
+            tracing::warn!(%lost, "the publishing connection to redis is lost");
+            patient = true;
+        }
+        self.queue.close();
+        self.refuse_all(&RelayError::Away("the relay is stopping".into()));
+    }
+
+    /// Waits for messages unless some are left; false when the relay stopped and nothing is left.
+    async fn take(&mut self) -> bool {
+        if !self.taken.is_empty() {
+            return true;
+        }
+        let mut batch = Vec::new();
+        let count = tokio::select! {
+            count = self.queue.recv_many(&mut batch, BATCH_ITEMS) => count,
+            () = stopped(&mut self.stop) => {
+                self.queue.close();
+                self.queue.recv_many(&mut batch, BATCH_ITEMS).await
+            }
+        };
+        self.taken.extend(batch);
+        count > 0
+    }
+
+    /// Gets a connection. A patient first attempt lets messages wait for its result; after a failure they are answered
+    /// at once. `None` when the relay stopped.
+    async fn reach(&mut self, mut patient: bool) -> Option<Connection> {
+        let mut backoff = Backoff::new();
+        loop {
+            let pool = self.pool.clone();
+            let attempt = async move { pool.get().await };
+            let result = if patient {
+                tokio::select! {
+                    result = attempt => result,
+                    () = stopped(&mut self.stop) => return None,
+                }
+            } else {
+                self.meanwhile(attempt).await?
+            };
+            let error = match result {
+                Ok(connection) => return Some(connection),
+                Err(error) => server::no_connection(&error),
+            };
+            self.health.speaks(false);
+            if let Some(held_back) = self.complaint.speak(Instant::now()) {
+                tracing::warn!(%error, held_back, "cannot reach redis to publish; trying again");
+            }
+            patient = false;
+            self.refuse_all(&error);
+            self.meanwhile(tokio::time::sleep(backoff.wait())).await?;
+        }
+    }
+
+    /// Waits for `work`, answering messages at once meanwhile. `None` when the relay stopped.
+    async fn meanwhile<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = std::pin::pin!(work);
+        let error = RelayError::Away("redis cannot be reached; nothing was sent".into());
+        loop {
+            let mut batch = Vec::new();
+            tokio::select! {
+                biased;
+                result = &mut work => return Some(result),
+                () = stopped(&mut self.stop) => return None,
+                _ = self.queue.recv_many(&mut batch, BATCH_ITEMS) => {}
+            }
+            for item in batch {
+                self.answer(item.answer, Err(error.clone()));
+            }
+        }
+    }
+
+    fn refuse_all(&mut self, error: &RelayError) {
+        while let Some(item) = self.taken.pop_front().or_else(|| self.queue.try_recv().ok()) {
+            self.answer(item.answer, Err(error.clone()));
+        }
+    }
+
+    /// Sends one pipeline from what was taken. An error means that the connection is not to be used again.
+    async fn send(&mut self, connection: &mut Connection) -> Result<(), RelayError> {
+        let mut pipeline = Pipeline::with_capacity(self.taken.len());
+        let mut sent = Vec::with_capacity(self.taken.len());
+        let mut bytes = 0;
+        let now = Instant::now();
+        while bytes < BATCH_BYTES
+            && let Some(item) = self.taken.pop_front()
+        {
+            if now > item.deadline {
+                let late = format!("not sent within {:?}", self.timeout);
+                self.answer(item.answer, Err(RelayError::Away(late)));
+                continue;
+            }
+            match item.what {
+                What::Publication(publication) => {
+                    if publication.data.len() > self.most {
+                        let error = format!(
+                            "a publication of {} bytes; relay.redis.max_publication_bytes is {}",
+                            publication.data.len(),
+                            self.most
+                        );
+                        self.answer(item.answer, Err(RelayError::Refused(error)));
+                        continue;
+                    }
+                    bytes += publication.data.len();
+                    let channel = self.names.channel(&publication.channel);
+                    let command = pipeline.cmd("PUBLISH").arg(channel);
+                    if publication.info.is_none() && publication.tags.is_empty() {
+                        command.arg(&publication.data[..]);
+                    } else {
+                        let info = publication.info.as_ref();
+                        command.arg(envelope::seal(&publication.data, info, &publication.tags));
+                    }
+                }
+                What::Raw { channel, payload } => {
+                    bytes += payload.len();
+                    pipeline.cmd("PUBLISH").arg(channel).arg(&payload[..]);
+                }
+            }
+            sent.push((item.answer, item._claim));
+        }
+        if sent.is_empty() {
+            return Ok(());
+        }
+        let result = connection.send_packed_commands(&pipeline, 0, sent.len()).await;
+        self.sink.observe(Observation::Command("publish", now.elapsed()));
+        let (values, lost) = match result {
+            Ok(values) => (values, None),
+            Err(error) if error.is_timeout() => (Vec::new(), Some(unanswered(self.timeout))),
+            Err(error) => (Vec::new(), Some(RelayError::Away(format!("{error}; {MAYBE}")))),
+        };
+        let mut values = values.iter();
+        for (answer, _claim) in sent {
+            let result = match (values.next(), &lost) {
+                (Some(value), _) => server::answer(value),
+                (None, Some(lost)) => Err(lost.clone()),
+                (None, None) => Err(RelayError::Away(format!("redis did not answer every command; {MAYBE}"))),
+            };
+            self.answer(answer, result);
+        }
+        lost.map_or(Ok(()), Err)
+    }
+
+    fn answer(&self, answer: Answer, result: Result<(), RelayError>) {
+        match answer {
+            Answer::Ticket(ticket) => self.sink.published(ticket, result),
+            Answer::Reply(reply) => drop(reply.send(result)),
+            Answer::Probe(number) if result.is_ok() => self.probed.store(number, Ordering::Relaxed),
+            Answer::Probe(_) => {}
+        }
+    }
+}
+
+const MAYBE: &str = "redis may or may not have taken it";
+
+fn unanswered(after: Duration) -> RelayError {
+    RelayError::Away(format!("no answer within {after:?}; {MAYBE}"))
+}

@@ -1,0 +1,226 @@
+//! The relay over one Redis server.
+//!
+//! Two threads with a current-thread runtime each. `relay-hear` owns the pub/sub connection and the node's interest
+//! (`hear`, `router`); `relay-say` owns the publishing lane (`lane`), the registry (`registry`) and answers surveys
+//! (`survey`). Hearing is apart from saying so that a slow worker, which holds the first thread back on purpose, never
+//! delays a publication or a heartbeat.
+
+mod backoff;
+mod health;
+mod hear;
+mod lane;
+mod registry;
+mod router;
+mod server;
+mod survey;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tidegate_protocol::{ChannelName, Control, Publication};
+use tokio::runtime::Handle;
+use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
+
+use self::health::Health;
+use self::hear::{Hear, Request};
+use self::lane::{Answer, Lane, LaneSender};
+use self::registry::Registry;
+use self::router::Ear;
+use self::server::Server;
+use self::survey::Surveys;
+use crate::names::Names;
+use crate::relay::{Busy, Identity, NodeInfo, RelayError, Status};
+use crate::settings::RedisSettings;
+use crate::sink::{Sink, Ticket, WorkerId};
+
+/// How many joins and leaves may wait for the hearing thread.
+const REQUESTS: usize = 64 * 1024;
+/// How many questions of the API (nodes, channels) are answered at once.
+const QUESTIONS: usize = 32;
+/// How long the end of a thread is waited for.
+const STOP_DEADLINE: Duration = Duration::from_secs(3);
+
+/// The Redis relay.
+pub(crate) struct RedisRelay {
+    requests: mpsc::Sender<Request>,
+    lane: LaneSender,
+    names: Arc<Names>,
+    health: Arc<Health>,
+    registry: Arc<Registry>,
+    surveys: Arc<Surveys>,
+    questions: Arc<Semaphore>,
+    /// The runtime of the saying thread.
+    say: Handle,
+    stop: watch::Sender<bool>,
+    ended: Mutex<Vec<oneshot::Receiver<()>>>,
+}
+
+impl RedisRelay {
+    pub(crate) fn start(
+        settings: RedisSettings,
+        identity: Identity,
+        sink: Arc<dyn Sink>,
+    ) -> Result<Self, RelayError> {
+        if !Names::prefix_is_fit(&settings.prefix) {
+            return Err(RelayError::Settings(format!(
+                "relay.redis.prefix: {:?} must be 1 to 64 visible ASCII characters without {{ }} * ? [",
+                settings.prefix
+            )));
+        }
+        let server = Arc::new(Server::new(&settings)?);
+        let pool = server.pool()?;
+        let names = Arc::new(Names::new(&settings.prefix, &identity.id));
+        let health = Arc::new(Health::new());
+        let surveys = Arc::new(Surveys::new(identity.id.clone()));
+        let (stop, stopping) = watch::channel(false);
+        let (requests, requested) = mpsc::channel(REQUESTS);
+
+        let say_runtime = runtime()?;
+        let say = say_runtime.handle().clone();
+        let (lane_sender, lane) =
+            Lane::new(&settings, &names, pool.clone(), &health, &sink, stopping.clone());
+        let registry = Arc::new(Registry::new(
+            pool,
+            Arc::clone(&names),
+            identity,
+            settings.heartbeat,
+            settings.command_timeout,
+            Arc::clone(&sink),
+        ));
+        let answering = survey::Answering::new(
+            &surveys,
+            lane_sender.clone(),
+            Arc::clone(&names),
+            Arc::clone(&sink),
+            say.clone(),
+        );
+        let ear = Arc::new(Ear::new(&settings, Arc::clone(&names), sink, Arc::clone(&surveys), answering));
+        let hear =
+            Hear::new(&settings, server, ear, lane_sender.clone(), &health, requested, stopping, &registry);
+
+        let heartbeats = Arc::clone(&registry);
+        let said = thread("relay-say", say_runtime, async move {
+            let beating = tokio::spawn(async move { heartbeats.run().await });
+            lane.run().await;
+            beating.abort();
+        })?;
+        let heard = thread("relay-hear", runtime()?, hear.run())?;
+        Ok(Self {
+            requests,
+            lane: lane_sender,
+            names,
+            health,
+            registry,
+            surveys,
+            questions: Arc::new(Semaphore::new(QUESTIONS)),
+            say,
+            stop,
+            ended: Mutex::new(vec![said, heard]),
+        })
+    }
+
+    pub(crate) fn join(&self, worker: WorkerId, channel: ChannelName) -> Result<(), Busy> {
+        self.requests.try_send(Request::Join(worker, channel)).map_err(|_| Busy)
+    }
+
+    pub(crate) fn leave(&self, worker: WorkerId, channel: ChannelName) -> Result<(), Busy> {
+        self.requests.try_send(Request::Leave(worker, channel)).map_err(|_| Busy)
+    }
+
+    pub(crate) fn submit(&self, publication: Publication, ticket: Ticket) -> Result<(), Busy> {
+        self.lane.publish(publication, Answer::Ticket(ticket))
+    }
+
+    pub(crate) async fn publish(&self, publication: Publication) -> Result<(), RelayError> {
+        let (reply, answer) = oneshot::channel();
+        self.lane.publish(publication, Answer::Reply(reply)).map_err(|Busy| RelayError::Busy)?;
+        self.lane.answered(answer).await
+    }
+
+    pub(crate) async fn control(&self, control: &Control) -> Result<(), RelayError> {
+        let json = serde_json::to_vec(control).map_err(|error| {
+            RelayError::Refused(format!("the control message cannot be written: {error}"))
+        })?;
+        self.lane.say(self.names.control().to_owned(), Bytes::from(json)).await
+    }
+
+    pub(crate) async fn nodes(&self) -> Result<Vec<NodeInfo>, RelayError> {
+        let registry = Arc::clone(&self.registry);
+        self.ask(async move { registry.nodes().await }).await
+    }
+
+    pub(crate) async fn channels(&self) -> Result<Vec<(String, u64)>, RelayError> {
+        let (registry, surveys) = (Arc::clone(&self.registry), Arc::clone(&self.surveys));
+        let (lane, names) = (self.lane.clone(), Arc::clone(&self.names));
+        self.ask(async move {
+            let nodes = registry.nodes().await?;
+            surveys.ask(&lane, &names, nodes.into_iter().map(|node| node.id)).await
+        })
+        .await
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        self.health.status()
+    }
+
+    pub(crate) async fn stop(&self) {
+        let registry = Arc::clone(&self.registry);
+        if let Err(error) = self.ask(async move { registry.remove().await }).await {
+            tracing::warn!(%error, "the node could not be taken out of the registry; it will expire there");
+        }
+        self.stop.send_replace(true);
+        let deadline = Instant::now() + STOP_DEADLINE;
+        for ended in self.ended.lock().await.drain(..) {
+            let _ = tokio::time::timeout_at(deadline.into(), ended).await;
+        }
+    }
+
+    /// Answers a question on the saying thread, where the pooled connections live.
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl Future<Output = Result<T, RelayError>> + Send + 'static,
+    ) -> Result<T, RelayError> {
+        let Ok(_permit) = self.questions.try_acquire() else { return Err(RelayError::Busy) };
+        let stopped = |_| RelayError::Away("the relay has stopped".into());
+        self.say.spawn(question).await.map_err(stopped)?
+    }
+}
+
+impl Drop for RedisRelay {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, RelayError> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| RelayError::Settings(format!("cannot start a runtime for the relay: {error}")))
+}
+
+/// Runs `work` on a thread of its own; the receiver learns of its end.
+fn thread(
+    name: &str,
+    runtime: tokio::runtime::Runtime,
+    work: impl Future<Output = ()> + Send + 'static,
+) -> Result<oneshot::Receiver<()>, RelayError> {
+    let (done, ended) = oneshot::channel();
+    std::thread::Builder::new()
+        .name(name.into())
+        .spawn(move || {
+            runtime.block_on(work);
+            runtime.shutdown_background();
+            drop(done);
+        })
+        .map_err(|error| RelayError::Settings(format!("cannot start the thread {name}: {error}")))?;
+    Ok(ended)
+}
+
+/// Waits for the relay's end.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error means that the relay itself is gone.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
