@@ -213,7 +213,10 @@ impl Interest {
         let mut heard = 0;
         self.channels.retain(|channel, entry| {
             if !entry.waiting.is_empty() {
-                lost.push((channel.clone(), std::mem::take(&mut entry.waiting)));
+                let workers = std::mem::take(&mut entry.waiting);
+                // A worker whose join failed has no interest, also where an earlier one had succeeded.
+                entry.joined.0 &= !workers.0;
+                lost.push((channel.clone(), workers));
             }
             entry.stage = Stage::Silent;
             entry.lingers = false;

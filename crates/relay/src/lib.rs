@@ -12,7 +12,6 @@ mod envelope;
 mod interest;
 mod memory;
 mod names;
-mod payload;
 mod redis;
 pub mod relay;
 pub mod settings;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use ::redis::aio::{AsyncPushSender, SendError};
 use ::redis::{PushInfo, PushKind, Value};
 use bytes::Bytes;
+use tidegate_protocol::codec::json::payload_from;
 use tidegate_protocol::{ChannelName, Control, Publication};
 use tokio::sync::Notify;
 
@@ -109,9 +110,9 @@ impl Ear {
         if too_large(&data) {
             return Err(("too_large", data));
         }
-        match crate::payload::checked(&data) {
-            Some(data) => Ok(Publication { channel, data, info, tags }),
-            None => Err(("not_json", data)),
+        match payload_from(data.clone()) {
+            Ok(data) => Ok(Publication { channel, data, info, tags }),
+            Err(_) => Err(("not_json", data)),
         }
     }
 

@@ -19,7 +19,6 @@ use crate::settings::RedisSettings;
 
 /// How to connect.
 pub(super) struct Server {
-    client: Client,
     info: ConnectionInfo,
     /// Host and port, without credentials: for logs.
     pub(super) address: String,
@@ -76,7 +75,6 @@ impl Server {
         };
         let info = client.get_connection_info().clone();
         Ok(Self {
-            client,
             info,
             address,
             command_timeout: settings.command_timeout,

@@ -1,0 +1,73 @@
+//! What the relay's tests share: a real redis-server, a sink that remembers, and short ways to say things.
+#![allow(dead_code, unreachable_pub, clippy::allow_attributes, reason = "each test file uses a part")]
+
+pub mod recorder;
+pub mod server;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tidegate_protocol::{ChannelName, Publication};
+use tidegate_relay::{RedisSettings, Relay, RelaySettings, Ticket, WorkerId};
+
+pub use recorder::Recorder;
+pub use server::RedisServer;
+
+/// How long a test waits for what must happen. Long, since the machine may be busy; nothing waits in vain.
+pub const SOON: Duration = Duration::from_secs(15);
+
+/// Settings for a server on loopback, with short times.
+pub fn settings(url: &str) -> RedisSettings {
+    RedisSettings {
+        url: url.to_owned(),
+        username: None,
+        password: None,
+        ca: None,
+        prefix: "tg".to_owned(),
+        command_timeout: Duration::from_secs(1),
+        pool_size: 4,
+        linger: Duration::from_millis(300),
+        heartbeat: Duration::from_millis(500),
+        max_publication_bytes: 64 * 1024,
+    }
+}
+
+/// A node on the server, with its own recorder; up.
+pub fn node(id: &str, settings: RedisSettings) -> (Relay, Arc<Recorder>) {
+    let recorder = Recorder::new();
+    let relay = start(id, RelaySettings::Redis(settings), &recorder);
+    recorder.up(1);
+    (relay, recorder)
+}
+
+pub fn start(id: &str, settings: RelaySettings, recorder: &Arc<Recorder>) -> Relay {
+    Relay::start(settings, id, &format!("host-{id}"), "0.0.0-test", Arc::clone(recorder))
+        .expect("settings that work")
+}
+
+pub fn channel(name: &str) -> ChannelName {
+    ChannelName::parse(name).expect("a channel name")
+}
+
+pub fn publication(name: &str, data: &str) -> Publication {
+    Publication {
+        channel: channel(name),
+        data: Bytes::copy_from_slice(data.as_bytes()),
+        info: None,
+        tags: Vec::new(),
+    }
+}
+
+pub fn ticket(id: u32) -> Ticket {
+    Ticket { worker: WorkerId(1), session: 7, id }
+}
+
+/// Joins and waits for Redis' word.
+pub fn joined(relay: &Relay, recorder: &Recorder, worker: u8, name: &str) {
+    let before = recorder.answers_to_joins(worker, name).len();
+    relay.join(WorkerId(worker), channel(name)).expect("room in the queue");
+    let result = recorder
+        .wait(&format!("worker {worker} joins {name}"), |r| r.joins(worker, name).get(before).cloned());
+    result.unwrap_or_else(|error| panic!("worker {worker} could not join {name}: {error}"));
+}
