@@ -197,3 +197,41 @@ impl Channels {
 fn index(place: usize) -> u32 {
     u32::try_from(place).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn channel(channels: &mut Channels, name: &str) -> u32 {
+        channels.begin(ChannelName::parse(name).expect("a name"))
+    }
+
+    #[test]
+    fn a_channel_that_was_large_gives_heap_back() {
+        let mut channels = Channels::default();
+        let slot = channel(&mut channels, "news");
+        for session in 0..10_000 {
+            assert!(channels.enter(slot, Waiter { session, id: None }).is_some());
+        }
+        assert_eq!(channels.confirm(slot).map(|waiters| waiters.len()), Some(10_000));
+        for place in (10..10_000).rev() {
+            assert!(channels.take(slot, place).is_some());
+        }
+        let Hearing::Active(members) = &channels.slab[slot as usize].hearing else { panic!("active") };
+        assert_eq!(members.len(), 10);
+        assert!(members.capacity() <= SHRINK_ABOVE, "{}", members.capacity());
+        assert_eq!(channels.member_count(), 10);
+    }
+
+    #[test]
+    fn places_without_anybody_are_taken_by_nobody() {
+        let mut channels = Channels::default();
+        let slot = channel(&mut channels, "news");
+        assert_eq!(channels.take(slot, 0), None);
+        assert_eq!(channels.take(slot + 1, 0), None);
+        assert_eq!(channels.confirm(slot), Some(Vec::new()));
+        assert_eq!(channels.confirm(slot), None);
+        assert_eq!(channels.refuse(slot), None);
+        assert_eq!(channels.take(slot, 0), None);
+    }
+}

@@ -51,9 +51,9 @@ pub enum Right {
     Anyone,
     /// Sessions with a user.
     Authenticated,
-    /// Sessions with a subscription to the channel.
+    /// Sessions with a subscription to the channel. As the right to subscribe it is nobody's.
     Subscriber,
-    /// Sessions with a subscription token.
+    /// Sessions with a subscription token. Until there are such tokens it is nobody's.
     Token,
     /// No session; only backends.
     Nobody,

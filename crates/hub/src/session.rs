@@ -24,7 +24,7 @@ pub(crate) struct Session {
     pub(crate) codec: Codec,
     /// Whether pings are WebSocket frames rather than empty replies.
     pub(crate) native_ping: bool,
-    /// Whether the session is in the table's list of dirty sessions.
+    /// Whether the session's place is in the table's list of dirty ones.
     pub(crate) dirty: bool,
 }
 

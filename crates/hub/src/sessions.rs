@@ -22,7 +22,8 @@ pub(crate) struct Sessions {
     /// Parallel to the slab: when the sweep must look at each session. Dense, so that a sweep over ten thousand
     /// sessions reads 40 KB and touches only sessions with something to do.
     due: Vec<u32>,
-    dirty: Vec<SessionKey>,
+    /// Places with something new to write, each once for as long as the session's mark says so.
+    dirty: Vec<u32>,
 }
 
 impl Sessions {
@@ -135,20 +136,20 @@ impl Sessions {
         write(&mut session.outbox)?;
         if was_empty && !session.dirty {
             session.dirty = true;
-            let key = self.key(index);
-            self.dirty.push(key);
+            self.dirty.push(index);
         }
         Ok(())
     }
 
     pub(crate) fn take_dirty(&mut self, into: &mut Vec<SessionKey>) {
         let mut dirty = std::mem::take(&mut self.dirty);
-        for key in dirty.drain(..) {
-            if let Some(session) = self.get_mut(key) {
-                session.dirty = false;
-                if !session.outbox.is_empty() {
-                    into.push(key);
-                }
+        for index in dirty.drain(..) {
+            // The place may be free by now, or have a later session, which has a mark of its own.
+            if let Some(session) = self.at_mut(index)
+                && std::mem::take(&mut session.dirty)
+                && !session.outbox.is_empty()
+            {
+                into.push(self.key(index));
             }
         }
         self.dirty = dirty;

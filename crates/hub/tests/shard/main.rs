@@ -4,4 +4,11 @@ mod node;
 
 mod batches;
 mod connecting;
+mod controlling;
+mod counting;
 mod delivering;
+mod ending;
+mod heartbeat;
+mod properties;
+mod publishing;
+mod subscribing;
