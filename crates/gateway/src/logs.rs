@@ -3,12 +3,12 @@
 use std::io::{self, IsTerminal};
 
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::settings::{Log, LogFormat};
 
 /// Starts logging for the process. Errors: somebody did before.
-pub(crate) fn start(log: &Log) -> Result<(), TryInitError> {
+pub(crate) fn init(log: &Log) {
     let terminal = io::stderr().is_terminal();
     let human = match log.format {
         LogFormat::Auto => terminal,

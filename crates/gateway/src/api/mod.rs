@@ -1,1 +1,152 @@
-//! The internal port: the server API.
+//! The internal port: the server API, metrics and health.
+//!
+//! For backends and operators, never for clients: it listens apart from the public port, so that load on one never
+//! hides the other. A request is met in the order of the files: `access` (who asks), `fields` (what is asked),
+//! `call` (do it), `answer` (say so).
+
+mod access;
+mod answer;
+mod call;
+mod fields;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde_json::json;
+use tidegate_relay::{Relay, RelaySettings};
+use tokio::time::timeout_at;
+
+use self::answer::Failure;
+use self::call::{Call, Method};
+use crate::metrics::{self, Metrics};
+use crate::settings::{Scope, Settings};
+
+/// The largest body of a request.
+const MAX_BODY_BYTES: usize = 1024 * 1024;
+
+/// How long a request may take, its body's arrival included.
+const DEADLINE: Duration = Duration::from_secs(15);
+
+/// What the routes need.
+pub(crate) struct ApiState {
+    /// What publishes and asks other nodes.
+    pub relay: Relay,
+    /// The node's settings.
+    pub settings: Arc<Settings>,
+    /// The node's metrics.
+    pub metrics: Arc<Metrics>,
+    /// When the node started.
+    pub started: Instant,
+    /// Whether the node takes connections: true from the end of its start to the begin of its drain.
+    pub ready: Arc<AtomicBool>,
+}
+
+/// Says at start that the API needs no key, where that is so.
+pub(crate) fn warn_if_open(settings: &Settings) {
+    if settings.api.keys.is_empty() {
+        tracing::warn!(
+            internal = %settings.listen.internal,
+            "no api.keys: the API answers requests from this machine alone, and those without a key"
+        );
+    }
+}
+
+/// Puts the routes into an app that has `Data<ApiState>`.
+pub(crate) fn routes(config: &mut web::ServiceConfig) {
+    config
+        .service(
+            web::resource("/api/{method}")
+                .route(web::post().to(api))
+                .default_service(web::to(|| async { Failure::post_only() })),
+        )
+        .route("/metrics", web::get().to(render_metrics))
+        .route("/health/live", web::get().to(live))
+        .route("/health/ready", web::get().to(ready))
+        .default_service(web::to(|| async { Failure::no_route() }));
+}
+
+async fn api(
+    request: HttpRequest,
+    method: web::Path<String>,
+    body: web::Payload,
+    state: web::Data<ApiState>,
+) -> HttpResponse {
+    match answer(&request, &method, body, &state).await {
+        Ok(answer) => HttpResponse::Ok().json(answer),
+        Err(failure) => failure.into(),
+    }
+}
+
+async fn answer(
+    request: &HttpRequest,
+    method: &str,
+    body: web::Payload,
+    state: &ApiState,
+) -> Result<serde_json::Value, Failure> {
+    let deadline = tokio::time::Instant::now() + DEADLINE;
+    let caller = access::caller(request, &state.settings.api.keys)?;
+    let method = Method::parse(method)?;
+    caller.must(method.scope())?;
+    let body = match timeout_at(deadline, body.to_bytes_limited(MAX_BODY_BYTES)).await {
+        Ok(Ok(Ok(body))) => body,
+        Ok(Ok(Err(error))) => return Err(Failure::bad_request(format!("the body did not arrive: {error}"))),
+        Ok(Err(_)) => {
+            let message = format!("the body has more than {MAX_BODY_BYTES} bytes");
+            return Err(Failure::bad_request(message).with_status(StatusCode::PAYLOAD_TOO_LARGE));
+        }
+        Err(_) => {
+            let message = format!("the body did not arrive within {} s", DEADLINE.as_secs());
+            return Err(Failure::bad_request(message).with_status(StatusCode::REQUEST_TIMEOUT));
+        }
+    };
+    Call { state, caller: &caller, deadline }.answer(method, &body).await
+}
+
+async fn render_metrics(state: web::Data<ApiState>) -> HttpResponse {
+    HttpResponse::Ok().content_type(metrics::CONTENT_TYPE).body(state.metrics.render())
+}
+
+/// Whether the process runs: that it answers is the answer. Depends on nothing else, least of all on Redis.
+async fn live(state: web::Data<ApiState>) -> HttpResponse {
+    HttpResponse::Ok().json(json!({
+        "live": true,
+        "version": env!("CARGO_PKG_VERSION"),
+        "uptime": state.started.elapsed().as_secs(),
+    }))
+}
+
+/// Whether to send clients here. Redis is shown but does not count: an outage of Redis must not also empty the fleet.
+async fn ready(state: web::Data<ApiState>) -> HttpResponse {
+    let relay = state.relay.status();
+    let kind = match state.settings.relay {
+        RelaySettings::Memory => "memory",
+        RelaySettings::Redis(_) => "redis",
+    };
+    let mut body = json!({
+        "ready": true,
+        "relay": {"kind": kind, "up": relay.up, "seconds": relay.since.as_secs()},
+    });
+    if state.ready.load(Ordering::Acquire) {
+        return HttpResponse::Ok().json(body);
+    }
+    body["ready"] = json!(false);
+    body["reason"] = json!("the node takes no connections: it is starting or draining");
+    HttpResponse::ServiceUnavailable().json(body)
+}
+
+impl Method {
+    /// The least scope a key must have.
+    const fn scope(self) -> Scope {
+        match self {
+            Self::Publish | Self::Broadcast => Scope::Publish,
+            Self::Subscribe | Self::Unsubscribe | Self::Disconnect => Scope::Admin,
+            // What a batch carries is checked one by one.
+            Self::Channels | Self::Info | Self::Batch => Scope::Read,
+        }
+    }
+}
