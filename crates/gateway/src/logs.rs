@@ -7,7 +7,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::settings::{Log, LogFormat};
 
-/// Starts logging for the process. Errors: somebody did before.
+/// Starts logging for the process. Once.
 pub(crate) fn init(log: &Log) {
     let terminal = io::stderr().is_terminal();
     let human = match log.format {
@@ -18,7 +18,7 @@ pub(crate) fn init(log: &Log) {
     // The level was checked with the settings.
     let filter = EnvFilter::try_new(&log.level).unwrap_or_else(|_| EnvFilter::new("info"));
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    if human {
+    let started = if human {
         subscriber.with_ansi(terminal).with_target(false).finish().try_init()
     } else {
         subscriber
@@ -28,5 +28,7 @@ pub(crate) fn init(log: &Log) {
             .with_span_list(false)
             .finish()
             .try_init()
-    }
+    };
+    // Nobody else starts logging in this process.
+    debug_assert!(started.is_ok(), "logging started twice");
 }

@@ -47,7 +47,9 @@ fn by_key(request: &HttpRequest, keys: &[ApiKey]) -> Result<Caller, Failure> {
         scheme.eq_ignore_ascii_case(b"apikey ").then_some(key)
     });
     let Some(given) = given else {
-        return Err(Failure::unauthorized("send an API key as X-API-Key: <key>, or Authorization: apikey <key>"));
+        return Err(Failure::unauthorized(
+            "send an API key as X-API-Key: <key>, or Authorization: apikey <key>",
+        ));
     };
     // Digests have one length, and every key is looked at: time tells nothing of a key, not even how long it is.
     let given = digest(&SHA256, given);

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
-use tidegate_protocol::codec::payload::{payload, payload_from};
+use tidegate_protocol::codec::json::{payload, payload_from};
 use tidegate_protocol::control::{DisconnectControl, SubscriptionControl};
 use tidegate_protocol::{ChannelName, Control, Publication};
 use tidegate_relay::{RelayError, RelaySettings};
@@ -160,7 +160,8 @@ impl Call<'_> {
         let data = fields.raw("data");
         let encoded: Option<String> = fields.optional("b64data", "base64 text")?;
         let tags: Option<BTreeMap<String, String>> = fields.optional("tags", "an object of texts")?;
-        let refused = |name: &str, what: &dyn std::fmt::Display| Failure::bad_request(format!("`{name}`: {what}"));
+        let refused =
+            |name: &str, what: &dyn std::fmt::Display| Failure::bad_request(format!("`{name}`: {what}"));
         let (name, data) = match (data, encoded) {
             (Some(_), Some(_)) => {
                 return Err(Failure::bad_request("`data` and `b64data` are both there: send one of them"));
@@ -173,7 +174,7 @@ impl Call<'_> {
                 ("b64data", payload_from(bytes.into()).map_err(|error| refused("b64data", &error))?)
             }
             (None, None) => {
-                return Err(Failure::bad_request("`data` is missing: it must be a JSON value other than null"));
+                return Err(Failure::bad_request("`data` is missing: it must be a JSON value"));
             }
         };
         if let RelaySettings::Redis(redis) = &self.state.settings.relay
@@ -213,14 +214,20 @@ impl Call<'_> {
         let channel: String = fields.required("channel", "a channel's name")?;
         let control =
             SubscriptionControl { user: fields.text("user")?, client: fields.text("client")?, channel };
-        for later in ["session", "info", "b64info", "data", "b64data", "recover_since", "override", "expire_at"] {
+        for later in
+            ["session", "info", "b64info", "data", "b64data", "recover_since", "override", "expire_at"]
+        {
             fields.not_yet(later)?;
         }
         fields.end()?;
         self.channel(&control.channel)?;
         self.control(
             method,
-            if method == Method::Subscribe { Control::Subscribe(control) } else { Control::Unsubscribe(control) },
+            if method == Method::Subscribe {
+                Control::Subscribe(control)
+            } else {
+                Control::Unsubscribe(control)
+            },
         )
         .await
     }
@@ -266,7 +273,8 @@ impl Call<'_> {
     async fn channels(&self, mut fields: Fields<'_>) -> Result<Value, Failure> {
         fields.not_yet("pattern")?;
         fields.end()?;
-        let found = self.in_time(self.state.relay.channels()).await?.map_err(|error| Failure::relay(&error))?;
+        let found =
+            self.in_time(self.state.relay.channels()).await?.map_err(|error| Failure::relay(&error))?;
         let channels: Map<String, Value> =
             found.into_iter().map(|(name, members)| (name, json!({"num_clients": members}))).collect();
         Ok(json!({"channels": channels}))

@@ -27,18 +27,18 @@ impl<'a> Fields<'a> {
         Ok(Self { fields, known: Vec::new() })
     }
 
-    /// A field as it is written; `null` counts as absent.
+    /// A field as it is written.
     pub(super) fn raw(&mut self, name: &'static str) -> Option<&'a RawValue> {
         self.known.push(name);
-        self.fields.remove(name).filter(|raw| raw.get() != "null")
+        self.fields.remove(name)
     }
 
-    /// A field that may be absent. `kind` says what it must be.
+    /// A field that may be absent, which `null` is the same as. `kind` says what it must be.
     pub(super) fn optional<T>(&mut self, name: &'static str, kind: &str) -> Result<Option<T>, Failure>
     where
         T: Deserialize<'a>,
     {
-        let Some(raw) = self.raw(name) else { return Ok(None) };
+        let Some(raw) = self.raw(name).filter(|raw| raw.get() != "null") else { return Ok(None) };
         let parsed = serde_json::from_str(raw.get());
         parsed.map(Some).map_err(|_| Failure::bad_request(format!("`{name}` must be {kind}")))
     }
@@ -66,7 +66,7 @@ impl<'a> Fields<'a> {
     /// A field of the API that promises what this version cannot keep; harmless only if empty or false.
     pub(super) fn not_yet(&mut self, name: &'static str) -> Result<(), Failure> {
         match self.raw(name).map(RawValue::get) {
-            None | Some("false" | "\"\"" | "0" | "{}" | "[]") => Ok(()),
+            None | Some("null" | "false" | "\"\"" | "0" | "{}" | "[]") => Ok(()),
             Some(_) => Err(Failure::not_available(&format!("`{name}`"))),
         }
     }

@@ -52,10 +52,7 @@ impl Sink for TestSink {
         Report { connections: 3, subscriptions: 5, channels: 2 }
     }
 
-    fn channels(
-        &self,
-        reply: tokio::sync::oneshot::Sender<Vec<(tidegate_protocol::ChannelName, u64)>>,
-    ) {
+    fn channels(&self, reply: tokio::sync::oneshot::Sender<Vec<(tidegate_protocol::ChannelName, u64)>>) {
         let name = |name| tidegate_protocol::ChannelName::parse(name).unwrap();
         let _ = reply.send(vec![(name("news"), 4), (name("chat:1"), 1)]);
     }
@@ -155,11 +152,16 @@ async fn what_is_published_is_heard_byte_for_byte() {
     let Heard::Publication(heard) = backend.next() else { panic!("no publication") };
     assert_eq!(heard.data, "[1, 2]".as_bytes());
 
+    // `null` is JSON too.
+    backend.call("publish", r#"{"channel":"news","data":null}"#).await;
+    let Heard::Publication(heard) = backend.next() else { panic!("no publication") };
+    assert_eq!(heard.data, "null".as_bytes());
+
     let encoded = STANDARD.encode(r#"{"a":1}"#);
     backend.call("publish", &format!(r#"{{"channel":"news","b64data":"{encoded}"}}"#)).await;
     let Heard::Publication(heard) = backend.next() else { panic!("no publication") };
     assert_eq!(heard.data, r#"{"a":1}"#.as_bytes());
-    assert!(backend.state.metrics.render().contains("tidegate_publications_total{source=\"api\"} 3\n"));
+    assert!(backend.state.metrics.render().contains("tidegate_publications_total{source=\"api\"} 4\n"));
 }
 
 #[actix_web::test]
@@ -180,7 +182,11 @@ async fn a_broadcast_reaches_every_channel_and_answers_for_each() {
 async fn control_calls_reach_the_nodes() {
     let backend = Backend::hearing(&[]);
     for (method, body, expected) in [
-        ("disconnect", r#"{"user":"42","reconnect":true}"#, r#"{"disconnect":{"user":"42","reconnect":true}}"#),
+        (
+            "disconnect",
+            r#"{"user":"42","reconnect":true}"#,
+            r#"{"disconnect":{"user":"42","reconnect":true}}"#,
+        ),
         ("subscribe", r#"{"client":"c","channel":"x:1"}"#, r#"{"subscribe":{"client":"c","channel":"x:1"}}"#),
         ("unsubscribe", r#"{"user":"42","channel":"x"}"#, r#"{"unsubscribe":{"user":"42","channel":"x"}}"#),
     ] {
@@ -197,12 +203,19 @@ async fn control_calls_reach_the_nodes() {
 async fn channels_and_info_say_what_there_is() {
     let backend = Backend::hearing(&[]);
     let (_, channels) = backend.call("channels", "").await;
-    let expected = json!({"result": {"channels": {"chat:1": {"num_clients": 1}, "news": {"num_clients": 4}}}});
+    let expected =
+        json!({"result": {"channels": {"chat:1": {"num_clients": 1}, "news": {"num_clients": 4}}}});
     assert_eq!(channels, expected);
     let (_, info) = backend.call("info", "{}").await;
     let node = &info["result"]["nodes"][0];
-    assert_eq!((&node["uid"], &node["name"], &node["version"]), (&json!("id-1"), &json!("gull"), &json!("0.0.1")));
-    assert_eq!((&node["num_clients"], &node["num_subs"], &node["num_channels"]), (&json!(3), &json!(5), &json!(2)));
+    assert_eq!(
+        (&node["uid"], &node["name"], &node["version"]),
+        (&json!("id-1"), &json!("gull"), &json!("0.0.1"))
+    );
+    assert_eq!(
+        (&node["num_clients"], &node["num_subs"], &node["num_channels"]),
+        (&json!(3), &json!(5), &json!(2))
+    );
 }
 
 #[actix_web::test]
@@ -242,7 +255,12 @@ async fn what_is_wrong_is_said_with_the_field() {
         ("publish", r#"{"channel":"a","b64data":"!"}"#, 107, "`b64data`"),
         ("publish", r#"{"channel":"a","b64data":"e30gew=="}"#, 107, "`b64data`: not JSON"),
         ("publish", r#"{"channel":"a","data":1,"tags":{"a":1}}"#, 107, "`tags` must be"),
-        ("publish", r#"{"chanel":"a","channel":"a","data":1}"#, 107, "no field `chanel`; did you mean `channel`?"),
+        (
+            "publish",
+            r#"{"chanel":"a","channel":"a","data":1}"#,
+            107,
+            "no field `chanel`; did you mean `channel`?",
+        ),
         ("publish", r#"{"channel":"a{b","data":1}"#, 107, "may not contain '{'"),
         ("publish", r#"{"channel":"other:a","data":1}"#, 102, "no namespace \"other\""),
         ("publish", r#"{"channel":"a","data":1,"idempotency_key":"k"}"#, 108, "`idempotency_key`"),
@@ -283,7 +301,9 @@ async fn a_key_opens_its_scope_and_no_more() {
         ("unsubscribe", r#"{"user":"1","channel":"a"}"#, 2),
         ("disconnect", r#"{"user":"1"}"#, 2),
     ];
-    for (rank, key) in ["read-read-read-read", "publish-publish-publish", "admin-admin-admin"].iter().enumerate() {
+    for (rank, key) in
+        ["read-read-read-read", "publish-publish-publish", "admin-admin-admin"].iter().enumerate()
+    {
         for (method, body, needed) in calls {
             let (status, answer) = backend.send(post(method, body).insert_header(("X-API-Key", *key))).await;
             let expected = if rank >= needed { 200 } else { 403 };
@@ -291,7 +311,8 @@ async fn a_key_opens_its_scope_and_no_more() {
             assert!(!answer.to_string().contains(key), "{answer}");
             // In a batch the command is refused, not the request.
             let batch = format!(r#"{{"commands":[{{"{method}":{body}}}]}}"#);
-            let (status, answer) = backend.send(post("batch", &batch).insert_header(("X-API-Key", *key))).await;
+            let (status, answer) =
+                backend.send(post("batch", &batch).insert_header(("X-API-Key", *key))).await;
             assert_eq!(status, 200);
             assert_eq!(answer["replies"][0]["error"]["code"] == 103, rank < needed, "{answer}");
         }
@@ -367,7 +388,7 @@ async fn metrics_are_text_that_prometheus_reads() {
     let backend = Backend::start(&[]);
     let app = init_service(App::new().app_data(backend.state.clone()).configure(routes)).await;
     let response = call_service(&app, TestRequest::get().uri("/metrics").to_request()).await;
-    assert_eq!(response.headers()["content-type"], metrics::CONTENT_TYPE);
+    assert_eq!(response.headers().get("content-type").unwrap(), metrics::CONTENT_TYPE);
     let text = String::from_utf8(read_body(response).await.to_vec()).unwrap();
     assert!(text.contains("# TYPE tidegate_connections gauge\n"), "{text}");
     assert!(text.contains("tidegate_connections{codec=\"json\",transport=\"websocket\"} 0\n"), "{text}");
