@@ -1,5 +1,6 @@
-//! The process `tidegate`.
+//! The process `tidegate`: settings, logs, one node, its end.
 
+#[path = "api_stub.rs"]
 mod api;
 mod cli;
 mod edge;
@@ -7,7 +8,41 @@ mod inbox;
 mod join;
 mod logs;
 mod metrics;
+mod node;
 mod ops;
 mod settings;
 
-fn main() {}
+use std::process::ExitCode;
+
+use crate::cli::Task;
+use crate::settings::Loaded;
+
+/// Gives memory of closed connections back to the system and keeps size classes tight.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> ExitCode {
+    match cli::task() {
+        Task::Done(code) => code,
+        Task::Serve(loaded) => serve(*loaded),
+    }
+}
+
+fn serve(loaded: Loaded) -> ExitCode {
+    if let Err(error) = logs::start(&loaded.settings.log) {
+        eprintln!("tidegate: failed to start logging: {error}");
+        return ExitCode::FAILURE;
+    }
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    // Redis over TLS takes the process' provider; installing it fails only where one is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match actix_rt::System::new().block_on(node::run(loaded.settings)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}

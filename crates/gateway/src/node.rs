@@ -15,6 +15,7 @@ use crate::edge::{self, Admission, Common, Gate, Public};
 use crate::join::{Switchboard, WorkerStats};
 use crate::metrics::Metrics;
 use crate::ops::drain::{self, Drain};
+use crate::ops::welcome;
 use crate::settings::Settings;
 
 /// How often gauges that the workers keep are brought up to date.
@@ -60,7 +61,7 @@ pub(crate) async fn run(settings: Settings) -> Result<(), NodeError> {
     let (public_address, internal_address) = (public.local_addr()?, internal.local_addr()?);
 
     let (switchboard, inboxes) = Switchboard::new(settings.workers, Arc::clone(&metrics));
-    let (switchboard, stats) = (Arc::new(switchboard), switchboard.stats());
+    let (stats, switchboard) = (switchboard.stats(), Arc::new(switchboard));
     let id = uuid::Uuid::new_v4().to_string();
     let relay = Relay::start(
         settings.relay.clone(),
@@ -109,6 +110,9 @@ pub(crate) async fn run(settings: Settings) -> Result<(), NodeError> {
     actix_rt::spawn(gauges(Arc::clone(&metrics), stats));
     ready.store(true, Ordering::Release);
     announce(&settings, &id, public_address, internal_address);
+    if settings.dev {
+        welcome::print(&settings, public_address, internal_address);
+    }
 
     drain::run(Drain { signals, settings, metrics, admission, ready, switchboard }).await;
     relay.stop().await;

@@ -94,3 +94,49 @@ impl Drop for Permit {
         self.admission.open.fetch_sub(1, Ordering::AcqRel);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failing test is what should happen")]
+    use super::*;
+
+    fn admission(max: usize, per_ip: u32) -> (Arc<Admission>, Arc<Metrics>) {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        (Arc::new(Admission::new(max, per_ip, Arc::clone(&metrics))), metrics)
+    }
+
+    #[test]
+    fn never_one_more_than_allowed_however_many_come_at_once() {
+        let (admission, metrics) = admission(100, 0);
+        let taken: Vec<Permit> = std::thread::scope(|scope| {
+            let come = || (0..50).filter_map(|_| admission.admit(None, Codec::Json).ok()).collect::<Vec<_>>();
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(come)).collect();
+            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+        });
+        assert_eq!(taken.len(), 100);
+        assert_eq!((admission.open(), metrics.connections(Codec::Json).get()), (100, 100));
+        drop(taken);
+        assert_eq!((admission.open(), metrics.connections(Codec::Json).get()), (0, 0));
+    }
+
+    #[test]
+    fn an_address_has_its_own_limit_and_gets_its_places_back() {
+        let (admission, _) = admission(100, 2);
+        let here = Some(IpAddr::from([127, 0, 0, 1]));
+        let there = Some(IpAddr::from([127, 0, 0, 2]));
+        let first = admission.admit(here, Codec::Json).ok().unwrap();
+        let _second = admission.admit(here, Codec::Protobuf).ok().unwrap();
+        assert_eq!(admission.admit(here, Codec::Json).err(), Some(Rejection::PerIp));
+        assert!(admission.admit(there, Codec::Json).is_ok());
+        drop(first);
+        assert!(admission.admit(here, Codec::Json).is_ok());
+        assert_eq!(admission.open(), 1, "a refused connection holds nothing");
+    }
+
+    #[test]
+    fn a_closed_admission_lets_nobody_in() {
+        let (admission, _) = admission(100, 0);
+        admission.close();
+        assert_eq!(admission.admit(None, Codec::Json).err(), Some(Rejection::Shutdown));
+    }
+}

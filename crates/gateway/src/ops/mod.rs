@@ -1,3 +1,4 @@
-//! Operations: health, drain, registry.
+//! Operations: drain, and the first words of dev mode.
 
 pub(crate) mod drain;
+pub(crate) mod welcome;
