@@ -10,7 +10,6 @@ import sys
 import time
 
 from centrifuge import (
-    CentrifugeError,
     Client,
     ClientEventHandler,
     ReplyError,
@@ -286,7 +285,7 @@ async def run(command):
         say({"re": command["id"], "ok": ok})
     except (Refusal, ReplyError) as error:
         say({"re": command["id"], "error": {"code": error.code, "message": str(error)}})
-    except (CentrifugeError, asyncio.TimeoutError) as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, the test must hear of it
         say({"re": command["id"], "error": {"code": -1, "message": f"{type(error).__name__}: {error}"}})
 
 

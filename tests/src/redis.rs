@@ -166,27 +166,32 @@ impl Redis {
 }
 
 fn launch(options: &Options, port: u16, dir: &TempDir) -> Option<Process> {
-    let mut command = Command::new("redis-server");
-    command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"]).arg(dir.path());
-    let port = port.to_string();
+    let mut lines = vec![
+        "bind 127.0.0.1".to_owned(),
+        "save \"\"".to_owned(),
+        "appendonly no".to_owned(),
+        format!("dir {}", dir.path().display()),
+    ];
     match &options.tls {
-        None => command.args(["--port", &port]),
-        Some(tls) => command.args(["--port", "0", "--tls-port", &port, "--tls-auth-clients", "no"]).args([
-            "--tls-cert-file",
-            &tls.cert,
-            "--tls-key-file",
-            &tls.key,
-            "--tls-ca-cert-file",
-            &tls.authority,
+        None => lines.push(format!("port {port}")),
+        Some(tls) => lines.extend([
+            "port 0".to_owned(),
+            format!("tls-port {port}"),
+            "tls-auth-clients no".to_owned(),
+            format!("tls-cert-file {}", tls.cert),
+            format!("tls-key-file {}", tls.key),
+            format!("tls-ca-cert-file {}", tls.authority),
         ]),
-    };
+    }
     if let Some(password) = &options.password {
-        command.args(["--requirepass", password]);
+        lines.push(format!("requirepass \"{password}\""));
     }
     if let Some((name, password, rules)) = &options.user {
-        command.args(["--user", &format!("{name} on >{password} {rules}")]);
+        lines.push(format!("user {name} on >{password} {rules}"));
     }
-    let process = Process::start("redis-server", &mut command);
+    let config = dir.path().join("redis.conf");
+    std::fs::write(&config, lines.join("\n")).expect("the temporary directory takes files");
+    let process = Process::start("redis-server", Command::new("redis-server").arg(config));
     let ready =
         process.out.find(Duration::from_secs(10), |line| line.contains("Ready to accept").then_some(()));
     ready.is_ok().then_some(process)
