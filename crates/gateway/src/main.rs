@@ -1,6 +1,5 @@
 //! The process `tidegate`: settings, logs, one node, its end.
 
-#[path = "api_stub.rs"]
 mod api;
 mod cli;
 mod edge;
@@ -29,10 +28,7 @@ fn main() -> ExitCode {
 }
 
 fn serve(loaded: Loaded) -> ExitCode {
-    if let Err(error) = logs::start(&loaded.settings.log) {
-        eprintln!("tidegate: failed to start logging: {error}");
-        return ExitCode::FAILURE;
-    }
+    logs::init(&loaded.settings.log);
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }

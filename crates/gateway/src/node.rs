@@ -13,7 +13,7 @@ use tidegate_relay::{Relay, RelayError, RelaySettings};
 use crate::api::{self, ApiState};
 use crate::edge::{self, Admission, Common, Gate, Public};
 use crate::join::{Switchboard, WorkerStats};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, gauge_value};
 use crate::ops::drain::{self, Drain};
 use crate::ops::welcome;
 use crate::settings::Settings;
@@ -51,7 +51,7 @@ pub(crate) async fn run(settings: Settings) -> Result<(), NodeError> {
     let settings = Arc::new(settings);
     let metrics = Arc::new(Metrics::new()?);
     let limits = &settings.limits;
-    metrics.connections_limit.set(i64::try_from(limits.max_connections).unwrap_or(i64::MAX));
+    metrics.connections_limit.set(gauge_value(limits.max_connections));
     let admission =
         Arc::new(Admission::new(limits.max_connections, limits.max_connections_per_ip, Arc::clone(&metrics)));
 

@@ -154,7 +154,8 @@ impl Edge {
     async fn accept(&self, socket: TcpStream) -> Option<Stream> {
         let limits = &self.common.settings.limits;
         let metrics = &self.common.metrics;
-        let deadline = (Instant::now() + limits.handshake_timeout).into();
+        let accepted = Instant::now();
+        let deadline = (accepted + limits.handshake_timeout).into();
         // Small frames must not wait for each other; and the kernel gives up a peer that stopped reading.
         let options = SockRef::from(&socket);
         let set = options.set_tcp_nodelay(true);
@@ -165,7 +166,7 @@ impl Edge {
             return None;
         }
         let Some(config) = &self.tls else {
-            return Some(Stream::plain(socket, sleep_until(deadline), Arc::clone(metrics)));
+            return Some(Stream::plain(socket, accepted, sleep_until(deadline), Arc::clone(metrics)));
         };
         // A burst waits here as bare sockets; only those with a permit hold handshake state.
         let handshake = async {
@@ -173,7 +174,7 @@ impl Edge {
             TlsStream::accept(socket, Arc::clone(config)).await
         };
         match timeout_at(deadline, handshake).await {
-            Ok(Ok(stream)) => Some(Stream::tls(stream, sleep_until(deadline), Arc::clone(metrics))),
+            Ok(Ok(stream)) => Some(Stream::tls(stream, accepted, sleep_until(deadline), Arc::clone(metrics))),
             Ok(Err(error)) => {
                 tracing::debug!(%error, "a TLS handshake failed");
                 metrics.rejected(Rejection::Tls);

@@ -5,6 +5,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use actix_rt::net::TcpStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -20,6 +21,8 @@ pub(super) struct Stream {
     /// When the request's head must be there; `None` once something was answered, from when on HTTP's own keep-alive
     /// deadline holds.
     deadline: Option<Pin<Box<Sleep>>>,
+    /// When the socket was accepted, TLS handshake not included yet.
+    accepted: Instant,
     metrics: Arc<Metrics>,
 }
 
@@ -29,16 +32,22 @@ enum Kind {
 }
 
 impl Stream {
-    pub(super) fn plain(socket: TcpStream, deadline: Sleep, metrics: Arc<Metrics>) -> Self {
-        Self { kind: Kind::Plain(socket), deadline: Some(Box::pin(deadline)), metrics }
+    pub(super) fn plain(
+        socket: TcpStream,
+        accepted: Instant,
+        deadline: Sleep,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { kind: Kind::Plain(socket), deadline: Some(Box::pin(deadline)), accepted, metrics }
     }
 
-    pub(super) fn tls(stream: TlsStream, deadline: Sleep, metrics: Arc<Metrics>) -> Self {
-        Self { kind: Kind::Tls(Box::new(stream)), deadline: Some(Box::pin(deadline)), metrics }
+    pub(super) fn tls(stream: TlsStream, accepted: Instant, deadline: Sleep, metrics: Arc<Metrics>) -> Self {
+        Self { kind: Kind::Tls(Box::new(stream)), deadline: Some(Box::pin(deadline)), accepted, metrics }
     }
 
     /// Gives the socket up to the worker's poller, with the bytes that were decrypted but not read.
     pub(super) fn into_transport(self) -> io::Result<(Transport, Vec<u8>)> {
+        self.metrics.handshake_seconds.observe(self.accepted.elapsed().as_secs_f64());
         let to_mio =
             |socket: TcpStream| Ok::<_, io::Error>(mio::net::TcpStream::from_std(socket.into_std()?));
         match self.kind {

@@ -12,7 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::edge::Admission;
 use crate::join::Switchboard;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, gauge_value};
 use crate::settings::Settings;
 
 /// Beyond the drain's duration: time for the last Close frames to be answered.
@@ -82,7 +82,7 @@ async fn send_away(
     ready.store(false, Ordering::Release);
     admission.close();
     let connections = admission.open();
-    metrics.drain_remaining.set(i64::try_from(connections).unwrap_or(i64::MAX));
+    metrics.drain_remaining.set(gauge_value(connections));
     tracing::info!(connections, "draining");
     if !by_hand {
         tokio::time::sleep(settings.drain.delay).await;
@@ -94,7 +94,7 @@ async fn send_away(
     loop {
         looks.tick().await;
         let remaining = admission.open();
-        metrics.drain_remaining.set(i64::try_from(remaining).unwrap_or(i64::MAX));
+        metrics.drain_remaining.set(gauge_value(remaining));
         if remaining == 0 || Instant::now() > deadline {
             tracing::info!(remaining, seconds = began.elapsed().as_secs_f64(), "drained");
             return;

@@ -20,10 +20,8 @@ mod value;
 
 pub(crate) use layers::{Assignment, Sources};
 pub(crate) use machine::Machine;
-pub(crate) use problem::{Problem, Problems};
-pub(crate) use resolved::{
-    Api, ApiKey, Auth, Drain, Heartbeat, Limits, Listen, Log, LogFormat, Node, Outbox, Scope, Settings, Tls,
-};
+pub(crate) use problem::Problems;
+pub(crate) use resolved::{ApiKey, Log, LogFormat, Scope, Settings, Tls};
 
 /// Settings that passed every check.
 #[derive(Debug, Clone)]
