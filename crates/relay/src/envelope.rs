@@ -119,6 +119,10 @@ pub(crate) fn open(payload: &Bytes) -> Result<Opened, EnvelopeError> {
         let shown = &version[..version.len().min(16)];
         return Err(EnvelopeError::Version(shown.escape_ascii().to_string()));
     }
+    // A sequence would pass for a struct too, by the order of fields.
+    if header.get(1) != Some(&b'{') {
+        return Err(EnvelopeError::Header("it does not begin with {".into()));
+    }
     let header: Header<'_> =
         serde_json::from_slice(header).map_err(|error| EnvelopeError::Header(error.to_string()))?;
     let raw =
@@ -196,7 +200,10 @@ mod tests {
     fn a_header_without_an_end_is_refused() {
         let endless = Bytes::from([b"\x011 ".as_slice(), &vec![b' '; 2 * MAX_HEADER_BYTES], b"\n1"].concat());
         assert_eq!(open(&endless), Err(EnvelopeError::NoHeader));
-        assert!(matches!(open(&Bytes::from_static(b"\x011 [\n1")), Err(EnvelopeError::Header(_))));
+        for header in ["", "[]", "{", "{} {}", "null", "{\"tags\":1}"] {
+            let payload = Bytes::from(format!("\x011 {header}\n1"));
+            assert!(matches!(open(&payload), Err(EnvelopeError::Header(_))), "{header}");
+        }
     }
 
     fn json() -> impl Strategy<Value = Bytes> {

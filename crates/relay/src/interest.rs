@@ -39,6 +39,8 @@ struct Entry {
     joined: WorkerSet,
     /// Workers that wait for the confirmation.
     waiting: WorkerSet,
+    /// The command that asked for the channel last.
+    batch: u32,
     /// Since when nobody wants the channel.
     idle: Option<Instant>,
     /// Whether the channel stands in the `lingering` queue: at most once.
@@ -79,6 +81,7 @@ impl Interest {
                 stage: Stage::Asked,
                 joined: WorkerSet::default(),
                 waiting,
+                batch: 0,
                 idle: None,
                 lingers: false,
             };
@@ -137,9 +140,9 @@ impl Interest {
         Some((name, told))
     }
 
-    /// Whether the channel is confirmed, or not wanted any more.
-    pub(crate) fn is_settled(&self, channel: &ChannelName) -> bool {
-        self.channels.get(channel).is_none_or(|entry| entry.stage != Stage::Asked)
+    /// Whether what the command asked for this channel is confirmed.
+    pub(crate) fn is_settled(&self, channel: &ChannelName, batch: u32) -> bool {
+        self.channels.get(channel).is_none_or(|entry| entry.stage != Stage::Asked || entry.batch != batch)
     }
 
     /// Redis confirmed that the channel is given up.
@@ -170,10 +173,25 @@ impl Interest {
         (!entry.joined.is_empty()).then(|| (name.clone(), entry.joined))
     }
 
-    /// The next channels to subscribe, `most` at most.
-    pub(crate) fn next_to_ask(&mut self, most: usize) -> Vec<ChannelName> {
+    /// The next channels to subscribe, `most` at most, by the command `batch` (not 0).
+    pub(crate) fn next_to_ask(&mut self, most: usize, batch: u32) -> Vec<ChannelName> {
         let count = self.to_ask.len().min(most);
-        self.to_ask.drain(..count).collect()
+        let asked: Vec<_> = self.to_ask.drain(..count).collect();
+        for channel in &asked {
+            if let Some(entry) = self.channels.get_mut(channel) {
+                entry.batch = batch;
+            }
+        }
+        asked
+    }
+
+    /// Gives channels of a command to another one.
+    pub(crate) fn ask_again(&mut self, channels: &[ChannelName], batch: u32) {
+        for channel in channels {
+            if let Some(entry) = self.channels.get_mut(channel) {
+                entry.batch = batch;
+            }
+        }
     }
 
     /// Whether channels wait to be subscribed.
@@ -269,7 +287,7 @@ mod tests {
         let mut interest = Interest::new(LINGER);
         assert_eq!(interest.join(WorkerId(0), &news()), Join::Later);
         assert_eq!(interest.join(WorkerId(1), &news()), Join::Later);
-        assert_eq!(interest.next_to_ask(10), [news()]);
+        assert_eq!(interest.next_to_ask(10, 1), [news()]);
         assert_eq!(interest.hears("news"), None, "nobody was told yet");
         assert_eq!(interest.confirmed("news"), Some((news(), set(&[0, 1]))));
         assert_eq!(interest.hears("news"), Some((news(), set(&[0, 1]))));
@@ -282,7 +300,7 @@ mod tests {
         let mut interest = Interest::new(LINGER);
         let start = Instant::now();
         interest.join(WorkerId(0), &news());
-        interest.next_to_ask(10);
+        interest.next_to_ask(10, 1);
         interest.confirmed("news");
         interest.leave(WorkerId(0), &news(), start);
         assert!(interest.next_to_give_up(start + LINGER / 2, 10).is_empty());
@@ -300,14 +318,14 @@ mod tests {
         let mut interest = Interest::new(Duration::ZERO);
         let now = Instant::now();
         interest.join(WorkerId(0), &news());
-        interest.next_to_ask(10);
+        interest.next_to_ask(10, 1);
         interest.confirmed("news");
         interest.leave(WorkerId(0), &news(), now);
         assert_eq!(interest.next_to_give_up(now, 10), [news()]);
         assert_eq!(interest.join(WorkerId(3), &news()), Join::Later);
         assert_eq!(interest.confirmed("news"), None, "a late confirmation must not answer");
         interest.given_up("news");
-        assert_eq!(interest.next_to_ask(10), [news()]);
+        assert_eq!(interest.next_to_ask(10, 1), [news()]);
         assert_eq!(interest.confirmed("news"), Some((news(), set(&[3]))));
     }
 
@@ -316,12 +334,12 @@ mod tests {
         let mut interest = Interest::new(LINGER);
         let other = ChannelName::parse("other").unwrap();
         interest.join(WorkerId(0), &news());
-        interest.next_to_ask(10);
+        interest.next_to_ask(10, 1);
         interest.confirmed("news");
         interest.join(WorkerId(1), &other);
         assert_eq!(interest.interrupted(), (1, vec![(other, set(&[1]))]));
         interest.restore();
-        assert_eq!(interest.next_to_ask(10), [news()]);
+        assert_eq!(interest.next_to_ask(10, 1), [news()]);
         assert_eq!(interest.confirmed("news"), Some((news(), set(&[]))));
         assert_eq!(interest.hears("news"), Some((news(), set(&[0]))));
     }
@@ -364,7 +382,7 @@ mod tests {
                           commands: &mut VecDeque<(bool, ChannelName)>,
                           redis: &mut BTreeSet<String>,
                           pending: &mut BTreeSet<(u8, u8)>| {
-                commands.extend(interest.next_to_ask(100).into_iter().map(|c| (true, c)));
+                commands.extend(interest.next_to_ask(100, 1).into_iter().map(|c| (true, c)));
                 while let Some((subscribe, channel)) = commands.pop_front() {
                     if subscribe {
                         redis.insert(channel.to_string());
@@ -377,7 +395,7 @@ mod tests {
                         redis.remove(channel.as_str());
                         interest.given_up(channel.as_str());
                     }
-                    commands.extend(interest.next_to_ask(100).into_iter().map(|c| (true, c)));
+                    commands.extend(interest.next_to_ask(100, 1).into_iter().map(|c| (true, c)));
                 }
             };
             for step in steps {

@@ -41,7 +41,7 @@ use crate::sink::{Observation, WorkerId};
 use crate::sparse::Sparse;
 
 /// How many channels one SUBSCRIBE or UNSUBSCRIBE names.
-const BATCH: usize = 1000;
+const MOST_CHANNELS: usize = 1000;
 /// How many SUBSCRIBEs are under way at once.
 const PIPELINED: usize = 4;
 /// How many joins and leaves are taken in one turn.
@@ -61,9 +61,16 @@ pub(super) enum Request {
 /// A command on the pub/sub connection has been answered.
 enum Done {
     Control(RedisResult<()>),
-    Subscribed(Vec<ChannelName>, Instant, RedisResult<()>),
+    Subscribed(Batch, RedisResult<()>),
     Unsubscribed(RedisResult<()>),
     Ping(RedisResult<()>),
+}
+
+/// What one SUBSCRIBE asked for.
+struct Batch {
+    number: u32,
+    channels: Vec<ChannelName>,
+    asked: Instant,
 }
 
 type Flying = FuturesUnordered<Pin<Box<dyn Future<Output = Done> + Send>>>;
@@ -96,6 +103,8 @@ pub(super) struct Hear {
 struct Watch {
     connection: MultiplexedConnection,
     flying: Flying,
+    /// Of the last SUBSCRIBE.
+    number: u32,
     subscribing: usize,
     unsubscribing: bool,
     /// Whether the control channels are confirmed.
@@ -149,13 +158,15 @@ impl Hear {
             };
             match attempt {
                 Ok(connection) => {
+                    let began = Instant::now();
                     let (end, stood) = self.watch(connection, &line).await;
                     line.cut();
                     match end {
                         End::Stop => break,
                         End::Lost(why) => self.interrupted(&why, stood),
                     }
-                    if stood {
+                    // A connection that is cut as soon as it stands is no reason to hurry.
+                    if stood && began.elapsed() > PROBE_EVERY {
                         backoff.reset();
                     }
                 }
@@ -194,6 +205,7 @@ impl Hear {
         let mut watch = Watch {
             connection,
             flying: Flying::new(),
+            number: 0,
             subscribing: 0,
             unsubscribing: false,
             controlled: false,
@@ -239,10 +251,12 @@ impl Hear {
     fn work(&mut self, watch: &mut Watch) {
         let mut interest = self.ear.interest();
         while watch.subscribing < PIPELINED && interest.has_to_ask() {
-            watch.subscribe(interest.next_to_ask(BATCH), &self.ear);
+            let number = watch.next_number();
+            let channels = interest.next_to_ask(MOST_CHANNELS, number);
+            watch.subscribe(number, channels, &self.ear);
         }
         if !watch.unsubscribing {
-            let batch = interest.next_to_give_up(Instant::now(), BATCH);
+            let batch = interest.next_to_give_up(Instant::now(), MOST_CHANNELS);
             if !batch.is_empty() {
                 watch.unsubscribe(&batch, &self.ear);
             }
@@ -269,13 +283,15 @@ impl Hear {
                 result.map_err(|error| format!("cannot subscribe {}: {error}", self.ear.names.control()))?;
                 watch.controlled = true;
             }
-            Done::Subscribed(channels, asked, result) => {
+            Done::Subscribed(Batch { number, channels, asked }, result) => {
                 watch.subscribing -= 1;
                 self.ear.sink.observe(Observation::Command("subscribe", asked.elapsed()));
                 match result.map_err(|error| server::away(&error)) {
                     Ok(()) => {
                         let interest = self.ear.interest();
-                        if let Some(silent) = channels.iter().find(|channel| !interest.is_settled(channel)) {
+                        if let Some(silent) =
+                            channels.iter().find(|channel| !interest.is_settled(channel, number))
+                        {
                             return Err(format!("redis did not confirm the subscription of {silent:?}"));
                         }
                     }
@@ -289,8 +305,11 @@ impl Hear {
                     // One channel that the ACL forbids fails its whole batch: find it by halves.
                     Err(RelayError::Refused(_)) => {
                         let (left, right) = channels.split_at(channels.len() / 2);
-                        watch.subscribe(left.to_vec(), &self.ear);
-                        watch.subscribe(right.to_vec(), &self.ear);
+                        for half in [left, right] {
+                            let number = watch.next_number();
+                            self.ear.interest().ask_again(half, number);
+                            watch.subscribe(number, half.to_vec(), &self.ear);
+                        }
                     }
                     Err(error) => return Err(error.to_string()),
                 }
@@ -407,13 +426,19 @@ impl Watch {
         self.fly(async move { Done::Control(connection.subscribe(&channels).await) });
     }
 
-    fn subscribe(&mut self, channels: Vec<ChannelName>, ear: &Ear) {
+    /// Numbers commands of this connection, never with 0.
+    const fn next_number(&mut self) -> u32 {
+        self.number = if self.number == u32::MAX { 1 } else { self.number + 1 };
+        self.number
+    }
+
+    fn subscribe(&mut self, number: u32, channels: Vec<ChannelName>, ear: &Ear) {
         self.subscribing += 1;
         let names: Vec<_> = channels.iter().map(|channel| ear.names.channel(channel)).collect();
         let (mut connection, asked) = (self.connection.clone(), Instant::now());
         self.fly(async move {
             let result = connection.subscribe(names).await;
-            Done::Subscribed(channels, asked, result)
+            Done::Subscribed(Batch { number, channels, asked }, result)
         });
     }
 

@@ -241,7 +241,7 @@ impl Lane {
                 biased;
                 result = &mut work => return Some(result),
                 () = stopped(&mut self.stop) => return None,
-                _ = self.queue.recv_many(&mut batch, BATCH_ITEMS) => {}
+                count = self.queue.recv_many(&mut batch, BATCH_ITEMS) => if count == 0 { return None },
             }
             for item in batch {
                 self.answer(item.answer, Err(error.clone()));

@@ -24,6 +24,9 @@ use crate::settings::RedisSettings;
 use crate::sink::{Observation, Sink};
 use crate::sparse::{Sparse, sample};
 
+/// The largest message on a control channel: a part of a survey's answer with the longest channel names fits.
+const MAX_CONTROL_BYTES: usize = 2 * 1024 * 1024;
+
 /// What the hearing thread knows, across connections.
 pub(super) struct Ear {
     pub(super) sink: Arc<dyn Sink>,
@@ -117,6 +120,9 @@ impl Ear {
     }
 
     fn control(&self, from: &str, payload: Bytes) {
+        if payload.len() > MAX_CONTROL_BYTES {
+            return self.refuse("too_large", from, &payload);
+        }
         if envelope::is_envelope(&payload) {
             match Internal::open(&payload) {
                 Some(Internal::Survey { id, reply_to }) => self.answering.answer(id, &reply_to),

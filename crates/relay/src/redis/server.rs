@@ -43,7 +43,8 @@ impl Server {
             ConnectionAddr::TcpTls { .. } => true,
             _ => false,
         };
-        let mut redis = parsed.redis_settings().clone().set_lib_name("tidegate", env!("CARGO_PKG_VERSION"));
+        // CLIENT SETINFO would be one more right for the ACL, and older servers do not know it.
+        let mut redis = parsed.redis_settings().clone().set_skip_set_lib_name();
         if let Some(username) = &settings.username {
             redis = redis.set_username(username);
         }

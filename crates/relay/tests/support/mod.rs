@@ -5,7 +5,7 @@ pub mod recorder;
 pub mod server;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tidegate_protocol::{ChannelName, Publication};
@@ -70,4 +70,14 @@ pub fn joined(relay: &Relay, recorder: &Recorder, worker: u8, name: &str) {
     let result = recorder
         .wait(&format!("worker {worker} joins {name}"), |r| r.joins(worker, name).get(before).cloned());
     result.unwrap_or_else(|error| panic!("worker {worker} could not join {name}: {error}"));
+}
+
+/// Looks again and again until `look` is satisfied, for what sends no event of its own.
+#[expect(clippy::disallowed_methods, reason = "a pause between two looks, within a deadline")]
+pub fn eventually(what: &str, look: impl Fn() -> bool) {
+    let deadline = Instant::now() + SOON;
+    while !look() {
+        assert!(Instant::now() < deadline, "waited {SOON:?} in vain for: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }

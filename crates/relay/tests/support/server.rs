@@ -2,12 +2,11 @@
 
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use super::SOON;
+use super::{SOON, eventually};
 
 pub struct RedisServer {
     child: Child,
@@ -32,24 +31,25 @@ impl RedisServer {
             .collect();
         args.extend(further(port, &directory));
         let child = spawn(&args);
-        let mut server = Self { child, port, args, directory };
+        let server = Self { child, port, args, directory };
         server.ready();
         server
     }
 
-    fn ready(&mut self) {
-        let deadline = Instant::now() + SOON;
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            if let Ok(Some(status)) = self.child.try_wait() {
-                panic!("redis-server ended at once: {status}; arguments {:?}", self.args);
-            }
-            assert!(Instant::now() < deadline, "redis-server does not listen on port {}", self.port);
-            std::thread::sleep(Duration::from_millis(10));
-        }
+    fn ready(&self) {
+        eventually("redis-server listens (its own words are above)", || {
+            TcpStream::connect(("127.0.0.1", self.port)).is_ok()
+        });
     }
 
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/0", self.port)
+    }
+
+    /// The port that the test's own arguments gave to TLS.
+    pub fn tls_port(&self) -> String {
+        let at = self.args.iter().position(|arg| arg == "--tls-port").expect("a server with TLS");
+        self.args[at + 1].clone()
     }
 
     /// A connection as a backend would have it.
@@ -71,15 +71,7 @@ impl RedisServer {
 
     /// Waits until the raw channel has so many subscribers.
     pub fn has_subscribers(&self, raw: &str, wanted: u64) {
-        let deadline = Instant::now() + SOON;
-        while self.subscribers(raw) != wanted {
-            assert!(
-                Instant::now() < deadline,
-                "{raw} has {} subscribers, not {wanted}",
-                self.subscribers(raw)
-            );
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        eventually(&format!("{raw} has {wanted} subscribers"), || self.subscribers(raw) == wanted);
     }
 
     fn pid(&self) -> Pid {

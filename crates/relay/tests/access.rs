@@ -1,0 +1,195 @@
+//! Ways into Redis: ACL users, TLS, and settings that cannot work.
+
+mod support;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use support::{Recorder, RedisServer, channel, joined, node, publication, settings, start};
+use tidegate_relay::{Observation, RedisSettings, Relay, RelaySettings, Secret, WorkerId};
+
+/// The rights that docs/reference/redis-contract.md gives to nodes.
+const NODE: [&str; 16] = [
+    "~tg:*",
+    "&tg:*",
+    "+ping",
+    "+unwatch",
+    "+time",
+    "+publish",
+    "+subscribe",
+    "+unsubscribe",
+    "+set",
+    "+del",
+    "+mget",
+    "+zadd",
+    "+zrem",
+    "+zrangebyscore",
+    "+zremrangebyscore",
+    "+hello",
+];
+
+fn as_user(server: &RedisServer, name: &str, password: &str) -> RedisSettings {
+    RedisSettings {
+        username: Some(name.to_owned()),
+        password: Some(Secret::new(password.to_owned())),
+        ..settings(&server.url())
+    }
+}
+
+fn add_user(server: &RedisServer, name: &str, rights: &[&str]) {
+    let words = [&["ACL", "SETUSER", name, "reset", "on", ">s3cret"], rights].concat();
+    let _: String = server.command(&words);
+}
+
+#[tokio::test]
+async fn a_node_needs_no_more_than_the_documented_rights() {
+    let server = RedisServer::start();
+    add_user(&server, "node", &NODE);
+    let (relay, recorder) = node("n1", as_user(&server, "node", "s3cret"));
+    joined(&relay, &recorder, 0, "news");
+    relay.publish(publication("news", "1")).await.expect("published");
+    recorder.hears(0, "news", &["1"]);
+    recorder.wait("a heartbeat", |r| {
+        (r.count(|o| matches!(o, Observation::Command("heartbeat", _))) > 0).then_some(())
+    });
+    assert_eq!(relay.nodes().await.expect("the registry").len(), 1);
+    relay.channels().await.expect("counted");
+    relay.leave(WorkerId(0), channel("news")).expect("room");
+    server.has_subscribers("tg:{news}", 0);
+    relay.stop().await;
+    assert_eq!(server.command::<u64>(&["EXISTS", "tg:nodes", "tg:node:n1"]), 0);
+    let log: Vec<redis::Value> = server.command(&["ACL", "LOG"]);
+    assert!(log.is_empty(), "redis denied something: {log:?}");
+}
+
+#[tokio::test]
+async fn a_channel_that_the_acl_forbids_is_refused_and_the_others_are_not() {
+    let server = RedisServer::start();
+    let rights: Vec<&str> = NODE
+        .into_iter()
+        .filter(|r| *r != "&tg:*")
+        .chain(["&tg:control", "&tg:control:*", "&tg:{open:*"])
+        .collect();
+    add_user(&server, "node", &rights);
+    let (relay, recorder) = node("n1", as_user(&server, "node", "s3cret"));
+    for n in 0..40 {
+        relay.join(WorkerId(0), channel(&format!("open:{n}"))).expect("room");
+        relay.join(WorkerId(0), channel(&format!("shut:{n}"))).expect("room");
+    }
+    for n in 0..40 {
+        let open = recorder.wait("an answer", |r| r.joins(0, &format!("open:{n}")).first().cloned());
+        open.expect("an open channel");
+        let shut = recorder.wait("an answer", |r| r.joins(0, &format!("shut:{n}")).first().cloned());
+        assert!(shut.is_err_and(|error| error.contains("refused")));
+    }
+    let error = relay.publish(publication("shut:1", "1")).await.expect_err("forbidden").to_string();
+    assert!(error.contains("NOPERM"), "{error}");
+    relay.publish(publication("open:1", "1")).await.expect("published");
+    recorder.hears(0, "open:1", &["1"]);
+    assert_eq!(recorder.record().count(|o| matches!(o, Observation::Down { .. })), 0);
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_an_outage_that_heals_when_it_is_put_right() {
+    let server = RedisServer::start();
+    add_user(&server, "node", &NODE);
+    let recorder = Recorder::new();
+    let relay = start("n1", RelaySettings::Redis(as_user(&server, "node", "other")), &recorder);
+    let error = relay.publish(publication("news", "1")).await.expect_err("not let in").to_string();
+    assert!(!error.contains("other"), "the password is in {error}");
+    assert!(!relay.status().up);
+    let _: String = server.command(&["ACL", "SETUSER", "node", ">other"]);
+    recorder.up(1);
+    joined(&relay, &recorder, 0, "news");
+}
+
+/// A server with TLS on a port of its own, and the file of the authority that signed it.
+fn tls_server() -> (RedisServer, PathBuf) {
+    let server = RedisServer::with(|_, directory| {
+        let signed = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()])
+            .expect("a certificate");
+        let path = |name: &str| directory.path().join(name).to_str().expect("a plain path").to_owned();
+        std::fs::write(path("cert.pem"), signed.cert.pem()).expect("written");
+        std::fs::write(path("key.pem"), signed.signing_key.serialize_pem()).expect("written");
+        let port = support::server::free_port().to_string();
+        [
+            "--tls-port",
+            &port,
+            "--tls-cert-file",
+            &path("cert.pem"),
+            "--tls-key-file",
+            &path("key.pem"),
+            "--tls-ca-cert-file",
+            &path("cert.pem"),
+            "--tls-auth-clients",
+            "no",
+        ]
+        .map(str::to_owned)
+        .to_vec()
+    });
+    let ca = server.directory.path().join("cert.pem");
+    (server, ca)
+}
+
+#[tokio::test]
+async fn tls_with_an_authority_of_our_own() {
+    let (server, ca) = tls_server();
+    let url = format!("rediss://localhost:{}/0", server.tls_port());
+    let tls = RedisSettings { ca: Some(ca), ..settings(&url) };
+    let (relay, recorder) = node("n1", tls);
+    joined(&relay, &recorder, 0, "news");
+    relay.publish(publication("news", "1")).await.expect("published");
+    recorder.hears(0, "news", &["1"]);
+    assert_eq!(relay.nodes().await.expect("the registry").len(), 1);
+    let _: u64 = server.command(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+    recorder.up(2);
+    relay.publish(publication("news", "2")).await.expect("published");
+    recorder.hears(0, "news", &["1", "2"]);
+}
+
+#[tokio::test]
+async fn tls_refuses_a_server_that_the_authority_did_not_sign() {
+    let (server, _) = tls_server();
+    let (_other, foreign) = tls_server();
+    let url = format!("rediss://localhost:{}/0", server.tls_port());
+    let recorder = Recorder::new();
+    let relay =
+        start("n1", RelaySettings::Redis(RedisSettings { ca: Some(foreign), ..settings(&url) }), &recorder);
+    let error = relay.publish(publication("news", "1")).await.expect_err("not trusted").to_string();
+    assert!(error.contains("certificate"), "{error}");
+    assert!(
+        recorder
+            .wait_for(Duration::from_secs(1), |r| (r.count(|o| *o == Observation::Up) > 0).then_some(()))
+            .is_none()
+    );
+}
+
+#[tokio::test]
+async fn settings_that_cannot_work_are_named_and_show_no_password() {
+    let here = settings("redis://127.0.0.1:1");
+    let dir = tempfile::tempdir().expect("a directory");
+    let empty = dir.path().join("empty.pem");
+    std::fs::write(&empty, "no certificate").expect("written");
+    let cases = [
+        ("url", RedisSettings { url: "http://u:s3cret@host".into(), ..here.clone() }),
+        ("url", RedisSettings { url: "rediss://u:s3cret@host/#insecure".into(), ..here.clone() }),
+        ("prefix", RedisSettings { prefix: "a b".into(), ..here.clone() }),
+        (
+            "ca",
+            RedisSettings {
+                ca: Some("missing.pem".into()),
+                url: "rediss://localhost".into(),
+                ..here.clone()
+            },
+        ),
+        ("ca", RedisSettings { ca: Some(empty.clone()), url: "rediss://localhost".into(), ..here.clone() }),
+        ("ca", RedisSettings { ca: Some(empty), ..here }),
+    ];
+    for (key, settings) in cases {
+        let refused = Relay::start(RelaySettings::Redis(settings), "n1", "h", "0", Recorder::new());
+        let error = refused.expect_err("settings that cannot work").to_string();
+        assert!(error.starts_with(&format!("relay.redis.{key}: ")), "{error}");
+        assert!(!error.contains("s3cret"), "{error}");
+    }
+    assert!(Relay::start(RelaySettings::Memory, "a:b", "h", "0", Recorder::new()).is_err());
+}
