@@ -8,9 +8,10 @@ use crate::shard::SessionKey;
 /// Something the gateway must do for a shard.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
-    /// The shard's first subscription of a channel: ask the relay to hear it, then call `Shard::joined`.
+    /// The shard's first subscription of a channel: ask the relay to hear it, then call `Shard::joined`, once, whatever
+    /// comes of it. Until then the shard neither leaves the channel nor asks again.
     Join(ChannelName),
-    /// The shard's last subscription of a channel is gone: tell the relay.
+    /// The shard's last subscription of a channel is gone: tell the relay. Comes only for a channel that the relay hears.
     Leave(ChannelName),
     /// A client publishes: hand it to the relay, then call `Shard::published` with the same session and id.
     Publish {

@@ -443,8 +443,6 @@ fn whole(stream: &[u8]) -> usize {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
-
     #[test]
     fn any_course_of_events_keeps_the_books_and_no_client_hears_what_it_has_not_subscribed(
         steps in prop::collection::vec(step(), 1..120)
