@@ -191,7 +191,7 @@ fn limits(reader: &mut Reader<'_>, machine: &Machine) -> Limits {
         handshake_timeout: reader.take("limits.handshake_timeout", patience()),
         connect_timeout: reader.take("limits.connect_timeout", patience()),
         max_message_bytes: reader.take("limits.max_message_bytes", size(128..=16 << 20)),
-        max_fragments: reader.take("limits.max_fragments", number(1..=65_536)),
+        max_fragments: reader.take("limits.max_fragments", number(1..=1_048_576)),
         message_timeout: reader.take("limits.message_timeout", patience()),
         max_subscriptions: reader.take("limits.max_subscriptions", number(1..=1_000_000)),
         write_timeout: reader.take("limits.write_timeout", patience()),

@@ -99,7 +99,7 @@ fn all_problems_are_reported_at_once_with_key_value_place_and_advice() {
     assert!(report.starts_with("10 problems in the settings"), "{report}");
     for (line, advice) in [
         ("heartbeat.interval = 5x  (", "such as 250ms, 5s or 2m"),
-        ("limits.max_fragments = 0  (", "must be a whole number from 1 to 65536"),
+        ("limits.max_fragments = 0  (", "must be a whole number from 1 to 1048576"),
         ("limits.max_message_bytes = 1TiB  (", "must be from 128 B to 16.0 MiB"),
         ("log.level = \"a=b=c\"  (", "must be error, warn, info"),
         ("namespaces[0].name = \"a:b\"  (", "may not contain `:`"),
