@@ -393,3 +393,21 @@ async fn metrics_are_text_that_prometheus_reads() {
     assert!(text.contains("# TYPE tidegate_connections gauge\n"), "{text}");
     assert!(text.contains("tidegate_connections{codec=\"json\",transport=\"websocket\"} 0\n"), "{text}");
 }
+
+#[actix_web::test]
+async fn the_examples_of_the_reference_work() {
+    let page = include_str!("../../../../docs/reference/api.md");
+    let backend = Backend::start(&[("dev.enabled", "true")]);
+    let mut shown = Vec::new();
+    for line in page.lines().filter(|line| line.starts_with("curl ")) {
+        let (url, body) = line.split_once(" -d '").unwrap();
+        let method = url.strip_prefix("curl http://127.0.0.1:9000/api/").unwrap();
+        let (status, answer) = backend.call(method, body.strip_suffix('\'').unwrap()).await;
+        assert_eq!(status, 200, "{line}");
+        assert!(answer.get("error").is_none() && !answer.to_string().contains("error"), "{line}: {answer}");
+        shown.push(method);
+    }
+    let titles: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("### ")).collect();
+    let methods: Vec<&str> = Method::ALL.iter().map(|method| method.name()).collect();
+    assert_eq!((shown, titles), (methods.clone(), methods));
+}
