@@ -7,15 +7,21 @@
 //! Not here: when something is counted. Shards count in plain integers (`tidegate_hub::Tally`) and hand them over
 //! once a turn; gauges are set by whoever owns the one counter they mirror, so they cannot drift.
 
+mod families;
+mod labels;
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
-use prometheus::core::Collector;
-use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
-};
+use prometheus::{Histogram, IntCounter, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 use tidegate_hub::{Tally, tally};
 use tidegate_protocol::{Codec, Disconnect};
 use tidegate_relay::{Observation, RelayError};
+
+use self::families::Families;
+use self::labels::{REFUSALS, RELAY_COMMANDS};
+pub(crate) use self::labels::{Rejection, Source};
 
 /// The media type of [`Metrics::render`].
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -67,95 +73,6 @@ pub(crate) struct Metrics {
     relay_dropped: IntCounter,
     relay_commands: [Histogram; RELAY_COMMANDS.len()],
 }
-
-/// Why a connection did not reach the upgrade.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Rejection {
-    /// `limits.max_connections` is reached.
-    Full,
-    /// `limits.max_connections_per_ip` is reached.
-    PerIp,
-    /// The browser's origin is not in `auth.origins`.
-    Origin,
-    /// `limits.handshake_timeout` has passed.
-    HandshakeTimeout,
-    /// The TLS handshake failed.
-    Tls,
-    /// The request was not a WebSocket handshake that the node accepts.
-    BadRequest,
-    /// `limits.max_handshakes` is reached.
-    Handshakes,
-    /// The node is shutting down.
-    Shutdown,
-}
-
-impl Rejection {
-    /// Every reason.
-    pub(crate) const ALL: [Self; 8] = [
-        Self::Full,
-        Self::PerIp,
-        Self::Origin,
-        Self::HandshakeTimeout,
-        Self::Tls,
-        Self::BadRequest,
-        Self::Handshakes,
-        Self::Shutdown,
-    ];
-
-    /// The metric label.
-    pub(crate) const fn label(self) -> &'static str {
-        match self {
-            Self::Full => "full",
-            Self::PerIp => "per_ip",
-            Self::Origin => "origin",
-            Self::HandshakeTimeout => "handshake_timeout",
-            Self::Tls => "tls",
-            Self::BadRequest => "bad_request",
-            Self::Handshakes => "handshakes",
-            Self::Shutdown => "shutdown",
-        }
-    }
-}
-
-/// Where a publication came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Source {
-    /// A client's publish command, acknowledged by the relay.
-    Client,
-    /// The server API, acknowledged by the relay.
-    Api,
-    /// The relay: everything this node had to deliver, whoever published it.
-    Relay,
-}
-
-impl Source {
-    /// Every source.
-    pub(crate) const ALL: [Self; 3] = [Self::Client, Self::Api, Self::Relay];
-
-    /// The metric label.
-    pub(crate) const fn label(self) -> &'static str {
-        match self {
-            Self::Client => "client",
-            Self::Api => "api",
-            Self::Relay => "relay",
-        }
-    }
-}
-
-/// Why a publication went nowhere: the relay's `Observation::Refused` reasons, then those of [`RelayError`].
-const REFUSALS: [&str; 8] = [
-    "not_json",
-    "envelope",
-    "too_large",
-    "channel_name",
-    "control",
-    "relay_away",
-    "relay_refused",
-    "relay_busy",
-];
-
-/// What is timed at Redis; the last is for any other.
-const RELAY_COMMANDS: [&str; 5] = ["publish", "subscribe", "heartbeat", "probe", "other"];
 
 /// Buckets for what should take microseconds to seconds.
 const FAST: [f64; 13] =
@@ -359,58 +276,6 @@ impl Metrics {
     }
 }
 
-/// Makes families and registers them.
-struct Families {
-    registry: Registry,
-}
-
-impl Families {
-    fn register<C: Collector + Clone + 'static>(&self, family: C) -> Result<C, prometheus::Error> {
-        self.registry.register(Box::new(family.clone()))?;
-        Ok(family)
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
-        self.register(IntGauge::new(format!("tidegate_{name}"), help)?)
-    }
-
-    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
-        self.register(IntCounter::new(format!("tidegate_{name}"), help)?)
-    }
-
-    fn counters<const N: usize>(
-        &self,
-        name: &str,
-        help: &str,
-        label: &str,
-        values: [&str; N],
-    ) -> Result<[IntCounter; N], prometheus::Error> {
-        let family = IntCounterVec::new(Opts::new(format!("tidegate_{name}"), help), &[label])?;
-        let family = self.register(family)?;
-        Ok(values.map(|value| family.with_label_values(&[value])))
-    }
-
-    fn disconnects(&self) -> Result<Vec<IntCounter>, prometheus::Error> {
-        let family = self.register(IntCounterVec::new(
-            Opts::new("tidegate_disconnects_total", "Client connections that ended, by close code."),
-            &["code"],
-        )?)?;
-        Ok(Disconnect::ALL.iter().map(|reason| family.with_label_values(&[reason.label()])).collect())
-    }
-
-    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram, prometheus::Error> {
-        let opts = HistogramOpts::new(format!("tidegate_{name}"), help).buckets(buckets.to_vec());
-        self.register(Histogram::with_opts(opts)?)
-    }
-
-    fn relay_commands(&self) -> Result<[Histogram; RELAY_COMMANDS.len()], prometheus::Error> {
-        let opts = HistogramOpts::new("tidegate_relay_command_seconds", "How long commands to Redis took.")
-            .buckets(FAST.to_vec());
-        let family = self.register(prometheus::HistogramVec::new(opts, &["command"])?)?;
-        Ok(RELAY_COMMANDS.map(|command| family.with_label_values(&[command])))
-    }
-}
-
 fn add<const N: usize>(counters: &[IntCounter; N], counts: &[u64; N]) {
     for (counter, count) in counters.iter().zip(counts) {
         if *count > 0 {
@@ -430,139 +295,4 @@ fn resident_bytes() -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.and_then(|rest| rest.trim().strip_suffix("kB")).and_then(|n| n.trim().parse::<u64>().ok());
     kib.unwrap_or(0) * 1024
-}
-
-#[cfg(test)]
-mod tests {
-    #![expect(clippy::unwrap_used, reason = "a failing test is what should happen")]
-    use std::collections::{BTreeMap, BTreeSet};
-
-    use super::*;
-
-    /// Label names, each with its values.
-    type Labels = BTreeMap<String, BTreeSet<String>>;
-
-    fn value(metrics: &Metrics, line: &str) -> String {
-        let text = metrics.render();
-        let found =
-            text.lines().find_map(|each| each.strip_prefix(line)?.strip_prefix(' ').map(str::to_owned));
-        found.unwrap_or_else(|| panic!("{line} is not in\n{text}"))
-    }
-
-    #[test]
-    fn what_is_counted_is_shown_under_its_label() {
-        let metrics = Metrics::new().unwrap();
-        let mut tally = Tally { slow_consumers: 2, heartbeat_timeouts: 3, ..Tally::default() };
-        tally.received[1] = 5;
-        tally.sent[3] = 7;
-        metrics.tally(&tally);
-        assert_eq!(value(&metrics, "tidegate_messages_received_total{command=\"subscribe\"}"), "5");
-        assert_eq!(value(&metrics, "tidegate_messages_sent_total{kind=\"ping\"}"), "7");
-        assert_eq!(value(&metrics, "tidegate_slow_consumers_total"), "2");
-        assert_eq!(value(&metrics, "tidegate_heartbeat_timeouts_total"), "3");
-        for rejection in Rejection::ALL {
-            metrics.rejected(rejection);
-            let line = format!("tidegate_connections_rejected_total{{reason=\"{}\"}}", rejection.label());
-            assert_eq!(value(&metrics, &line), "1");
-        }
-        for source in Source::ALL {
-            metrics.published(source, 4);
-            let line = format!("tidegate_publications_total{{source=\"{}\"}}", source.label());
-            assert_eq!(value(&metrics, &line), "4");
-        }
-        for reason in Disconnect::ALL {
-            metrics.disconnected(*reason, Duration::from_secs(1));
-            let line = format!("tidegate_disconnects_total{{code=\"{}\"}}", reason.label());
-            assert_eq!(value(&metrics, &line), "1");
-        }
-        let ended = Disconnect::ALL.len().to_string();
-        assert_eq!(value(&metrics, "tidegate_connection_age_seconds_count"), ended);
-    }
-
-    #[test]
-    fn the_relay_shows_when_it_is_up_and_what_it_lost() {
-        let metrics = Metrics::new().unwrap();
-        metrics.observe(Observation::Up);
-        assert_eq!(value(&metrics, "tidegate_relay_up"), "1");
-        metrics.observe(Observation::Down { channels: 12 });
-        metrics.observe(Observation::Reconnected);
-        metrics.observe(Observation::Dropped(9));
-        for reason in ["not_json", "envelope", "too_large", "channel_name", "control"] {
-            metrics.observe(Observation::Refused(reason));
-            let line = format!("tidegate_publication_rejected_total{{reason=\"{reason}\"}}");
-            assert_eq!(value(&metrics, &line), "1");
-        }
-        metrics.observe(Observation::Command("publish", Duration::from_millis(3)));
-        metrics.observe(Observation::Command("something new", Duration::from_millis(3)));
-        for (line, expected) in [
-            ("tidegate_relay_up", "0"),
-            ("tidegate_relay_gaps_total", "12"),
-            ("tidegate_relay_reconnects_total", "1"),
-            ("tidegate_relay_dropped_publications_total", "9"),
-            ("tidegate_relay_command_seconds_count{command=\"publish\"}", "1"),
-            ("tidegate_relay_command_seconds_count{command=\"other\"}", "1"),
-        ] {
-            assert_eq!(value(&metrics, line), expected, "{line}");
-        }
-    }
-
-    #[test]
-    fn memory_a_connection_is_0_while_there_is_none() {
-        let mut metrics = Metrics::new().unwrap();
-        assert_eq!(value(&metrics, "tidegate_memory_per_connection_bytes"), "0");
-        metrics.rss_at_start = 0;
-        metrics.connections(Codec::Json).set(2);
-        metrics.connections(Codec::Protobuf).set(2);
-        let each: u64 = value(&metrics, "tidegate_memory_per_connection_bytes").parse().unwrap();
-        // A test process has more than a megabyte, four connections share it.
-        assert!(each > 256 * 1024, "{each}");
-    }
-
-    #[test]
-    fn the_reference_has_every_family_with_its_type_and_labels_and_no_other() {
-        let metrics = Metrics::new().unwrap();
-        metrics.render();
-        let mut families: BTreeMap<String, (String, Labels)> = BTreeMap::new();
-        for family in metrics.registry.gather() {
-            let kind = format!("{:?}", family.get_field_type()).to_lowercase();
-            let mut labels = Labels::new();
-            for pair in family.get_metric().iter().flat_map(|metric| metric.get_label()) {
-                labels.entry(pair.name().to_owned()).or_default().insert(pair.value().to_owned());
-            }
-            families.insert(family.name().to_owned(), (kind, labels));
-        }
-
-        let page = include_str!("../../../docs/reference/metrics.md");
-        let rows =
-            page.lines().filter(|line| line.starts_with("| `tidegate_") || line.starts_with("| `process_"));
-        for row in rows {
-            let cells: Vec<&str> = row.split('|').map(str::trim).collect();
-            let name = cells[1].trim_matches('`');
-            let (kind, labels) = families.remove(name).unwrap_or_else(|| panic!("there is no family {name}"));
-            assert_eq!(cells[2], kind, "{name}");
-            let mut documented = Labels::new();
-            for label in cells[3].split(';').map(str::trim).filter(|label| !label.is_empty()) {
-                let (label, values) = label.split_once(':').unwrap();
-                let label = label.trim_matches('`').to_owned();
-                let listed: BTreeSet<String> = values
-                    .split(',')
-                    .filter_map(|value| Some(value.trim().strip_prefix('`')?.strip_suffix('`')?.to_owned()))
-                    .collect();
-                // A set that is described elsewhere is not listed here.
-                let values =
-                    if listed.is_empty() { labels.get(&label).cloned().unwrap_or_default() } else { listed };
-                documented.insert(label, values);
-            }
-            assert_eq!(documented, labels, "{name}");
-            if let Some(reasons) = labels.get("reason") {
-                for reason in reasons {
-                    assert!(
-                        page.contains(&format!("\n| `{reason}` | ")),
-                        "{name}: {reason} is not explained"
-                    );
-                }
-            }
-        }
-        assert!(families.is_empty(), "not in the reference: {:?}", families.keys());
-    }
 }

@@ -135,6 +135,9 @@ impl Call<'_> {
 
     async fn broadcast(&self, mut fields: Fields<'_>) -> Result<Value, Failure> {
         let channels: Vec<String> = fields.required("channels", "a list of channels' names")?;
+        if channels.is_empty() {
+            return Err(Failure::bad_request("`channels` is empty: nobody would hear it"));
+        }
         if channels.len() > MAX_CHANNELS {
             return Err(Failure::limit(format!("`channels` has more than {MAX_CHANNELS} names")));
         }

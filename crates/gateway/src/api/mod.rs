@@ -12,18 +12,18 @@ mod fields;
 mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
-use serde_json::json;
-use tidegate_relay::{Relay, RelaySettings};
+use tidegate_relay::Relay;
 use tokio::time::timeout_at;
 
 use self::answer::Failure;
 use self::call::{Call, Method};
 use crate::metrics::{self, Metrics};
+use crate::ops::health;
 use crate::settings::{Scope, Settings};
 
 /// The largest body of a request.
@@ -65,8 +65,8 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
                 .default_service(web::to(|| async { Failure::post_only() })),
         )
         .route("/metrics", web::get().to(render_metrics))
-        .route("/health/live", web::get().to(live))
-        .route("/health/ready", web::get().to(ready))
+        .route("/health/live", web::get().to(health::live))
+        .route("/health/ready", web::get().to(health::ready))
         .default_service(web::to(|| async { Failure::no_route() }));
 }
 
@@ -109,34 +109,6 @@ async fn answer(
 
 async fn render_metrics(state: web::Data<ApiState>) -> HttpResponse {
     HttpResponse::Ok().content_type(metrics::CONTENT_TYPE).body(state.metrics.render())
-}
-
-/// Whether the process runs: that it answers is the answer. Depends on nothing else, least of all on Redis.
-async fn live(state: web::Data<ApiState>) -> HttpResponse {
-    HttpResponse::Ok().json(json!({
-        "live": true,
-        "version": env!("CARGO_PKG_VERSION"),
-        "uptime": state.started.elapsed().as_secs(),
-    }))
-}
-
-/// Whether to send clients here. Redis is shown but does not count: an outage of Redis must not also empty the fleet.
-async fn ready(state: web::Data<ApiState>) -> HttpResponse {
-    let relay = state.relay.status();
-    let kind = match state.settings.relay {
-        RelaySettings::Memory => "memory",
-        RelaySettings::Redis(_) => "redis",
-    };
-    let mut body = json!({
-        "ready": true,
-        "relay": {"kind": kind, "up": relay.up, "seconds": relay.since.as_secs()},
-    });
-    if state.ready.load(Ordering::Acquire) {
-        return HttpResponse::Ok().json(body);
-    }
-    body["ready"] = json!(false);
-    body["reason"] = json!("the node takes no connections: it is starting or draining");
-    HttpResponse::ServiceUnavailable().json(body)
 }
 
 impl Method {

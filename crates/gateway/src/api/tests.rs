@@ -2,16 +2,16 @@
 #![expect(clippy::unwrap_used, reason = "a failing test is what should happen")]
 
 use std::net::SocketAddr;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use actix_web::test::{TestRequest, call_service, init_service, read_body};
 use actix_web::{App, web};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tidegate_protocol::{Control, Publication};
-use tidegate_relay::{Observation, RelayError, Report, Sink, Ticket, WorkerId, WorkerSet};
+use tidegate_relay::{Observation, RelayError, RelaySettings, Report, Sink, Ticket, WorkerId, WorkerSet};
 
 use super::*;
 use crate::settings::{self, Assignment, Machine, Sources};
@@ -24,11 +24,11 @@ enum Heard {
     Control(Control),
 }
 
-struct TestSink(Mutex<Sender<Heard>>);
+struct TestSink(SyncSender<Heard>);
 
 impl TestSink {
     fn say(&self, heard: Heard) {
-        let _ = self.0.lock().unwrap_or_else(PoisonError::into_inner).send(heard);
+        self.0.try_send(heard).expect("a test that hears so much must listen");
     }
 }
 
@@ -82,8 +82,8 @@ impl Backend {
             .collect();
         let machine = Machine { cpus: 1, files: 1024, memory: None, host: "gull".to_owned() };
         let loaded = settings::load(&Sources { flags, ..Sources::default() }, &machine).unwrap();
-        let (sender, heard) = channel();
-        let sink = Arc::new(TestSink(Mutex::new(sender)));
+        let (sender, heard) = sync_channel(64);
+        let sink = Arc::new(TestSink(sender));
         let relay = Relay::start(RelaySettings::Memory, "id-1", "gull", "0.0.1", sink).unwrap();
         let state = ApiState {
             relay,
@@ -266,6 +266,7 @@ async fn what_is_wrong_is_said_with_the_field() {
         ("publish", r#"{"channel":"a","data":1,"idempotency_key":"k"}"#, 108, "`idempotency_key`"),
         ("publish", r#"{"channel":"a","data":1,"skip_history":true}"#, 108, "`skip_history`"),
         ("broadcast", r#"{"channels":"a","data":1}"#, 107, "`channels` must be"),
+        ("broadcast", r#"{"channels":[],"data":1}"#, 107, "`channels` is empty"),
         ("disconnect", r#"{"user":"1","reconnect":"yes"}"#, 107, "`reconnect` must be true or false"),
         ("info", r#"{"a":1}"#, 107, "no field `a`"),
         ("history", "{}", 108, "history"),

@@ -1,4 +1,5 @@
-//! Operations: drain, and the first words of dev mode.
+//! Operations: drain, health, and the first words of dev mode.
 
 pub(crate) mod drain;
+pub(crate) mod health;
 pub(crate) mod welcome;

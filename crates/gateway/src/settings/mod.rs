@@ -51,6 +51,7 @@ pub(crate) fn load(sources: &Sources, machine: &Machine) -> Result<Loaded, Probl
 }
 
 /// The environment variables of this process.
+#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
 pub(crate) fn environment() -> Vec<(String, String)> {
     let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
     std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect()

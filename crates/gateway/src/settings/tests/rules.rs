@@ -1,0 +1,159 @@
+//! What values mean, and the rules between them.
+
+use super::*;
+
+#[test]
+fn a_node_needs_no_settings() {
+    let loaded = with_flags(&[]).unwrap();
+    let settings = loaded.settings;
+    assert_eq!(settings.listen.public.to_string(), "0.0.0.0:8000");
+    assert_eq!(settings.listen.internal.to_string(), "127.0.0.1:9000");
+    assert_eq!((settings.workers, settings.node.name.as_str()), (4, "gull"));
+    assert_eq!(settings.limits.max_connections, 20_000);
+    assert_eq!(settings.limits.max_message_bytes, 64 << 10);
+    assert_eq!(settings.heartbeat.interval, Duration::from_secs(25));
+    assert!(matches!(settings.relay, RelaySettings::Memory));
+    let rights = Namespace { subscribe: Right::Authenticated, publish: Right::Nobody };
+    assert_eq!(settings.namespaces, [("default".to_owned(), rights)]);
+    assert_eq!(settings.any_namespace, None);
+    assert!(!settings.auth.anonymous && !settings.dev && settings.tls.is_none());
+    assert_eq!(loaded.warnings, Vec::<String>::new());
+}
+
+#[test]
+fn all_problems_are_reported_at_once_with_key_value_place_and_advice() {
+    let scratch = Scratch::new();
+    let file = scratch.write(
+        "tidegate.yaml",
+        "heartbeat: {interval: 5x}\nlimits: {max_fragments: 0, max_message_bytes: 1TiB}\nlog: {level: 'a=b=c'}\n\
+         namespaces: [{name: 'a:b'}, {subscribe: anyone}, {name: c, publish: everyone}]\n",
+    );
+    let sources = Sources {
+        file: Some(file),
+        environment: environment(&[
+            ("TIDEGATE__WORKERS", "0"),
+            ("TIDEGATE__AUTH__ORIGINS", "https://ok.example, https://bad.example/path"),
+        ]),
+        flags: flags(&[("listen.public", "localhost")]),
+    };
+    let report = load(&sources, &machine()).unwrap_err().to_string();
+    assert!(report.starts_with("10 problems in the settings"), "{report}");
+    for (line, advice) in [
+        ("heartbeat.interval = 5x  (", "such as 250ms, 5s or 2m"),
+        ("limits.max_fragments = 0  (", "must be a whole number from 1 to 1048576"),
+        ("limits.max_message_bytes = 1TiB  (", "must be from 128 B to 16.0 MiB"),
+        ("log.level = \"a=b=c\"  (", "must be error, warn, info"),
+        ("namespaces[0].name = \"a:b\"  (", "may not contain `:`"),
+        ("namespaces[1].name  (", "missing: every item needs it"),
+        ("namespaces[2].publish = everyone  (", "must be one of anyone, authenticated,"),
+        ("workers = 0  (environment TIDEGATE__WORKERS)", "from 1 to 64, or auto"),
+        (
+            "auth.origins[1] = \"https://bad.example/path\"  (environment TIDEGATE__AUTH__ORIGINS)",
+            "scheme, a host",
+        ),
+        ("listen.public = localhost  (--set)", "must be an IP address and a port"),
+    ] {
+        let (_, rest) = report.split_once(line).unwrap_or_else(|| panic!("{line} is not in\n{report}"));
+        let said = rest.lines().nth(1).unwrap();
+        assert!(said.contains(advice), "{said}");
+        if line.ends_with('(') {
+            assert!(rest.lines().next().unwrap().ends_with("/tidegate.yaml)"), "{rest}");
+        }
+    }
+}
+
+#[test]
+fn dev_mode_opens_everything_on_loopback_only() {
+    let loaded = with_flags(&[("dev.enabled", "true")]).unwrap();
+    let settings = &loaded.settings;
+    assert!(settings.dev && settings.auth.anonymous);
+    assert!(settings.listen.public.ip().is_loopback());
+    let open = Namespace { subscribe: Right::Anyone, publish: Right::Anyone };
+    assert_eq!(settings.namespaces, [("default".to_owned(), open)]);
+    assert_eq!(settings.any_namespace, Some(open));
+    assert!(loaded.warnings[0].starts_with("DEV MODE"), "{:?}", loaded.warnings);
+    assert!(loaded.effective.contains("anonymous: true  # default of dev mode"));
+
+    let refused = problem(with_flags(&[("dev.enabled", "true"), ("listen.public", "0.0.0.0:8000")]));
+    assert_eq!(refused.key, "listen.public");
+    assert!(refused.advice.contains("--dev-listen-anywhere"), "{refused}");
+    let told = [("dev.enabled", "true"), ("listen.public", "0.0.0.0:8000"), ("dev.listen_anywhere", "true")];
+    assert!(with_flags(&told).is_ok());
+    // What somebody wrote still counts.
+    let written = [("dev.enabled", "true"), ("relay.kind", "redis"), ("auth.anonymous", "false")];
+    let settings = with_flags(&written).unwrap().settings;
+    assert!(matches!(settings.relay, RelaySettings::Redis(_)) && !settings.auth.anonymous);
+}
+
+#[test]
+fn a_certificate_that_cannot_serve_is_found_when_settings_are_checked() {
+    let scratch = Scratch::new();
+    let make = |name: &str| {
+        let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+        let cert = scratch.write(&format!("{name}.crt"), &made.cert.pem());
+        let key = scratch.write(&format!("{name}.key"), &made.signing_key.serialize_pem());
+        (cert.to_str().unwrap().to_owned(), key.to_str().unwrap().to_owned())
+    };
+    let (cert, key) = make("a");
+    let (_, foreign) = make("b");
+    assert!(with_flags(&[("tls.cert", &cert), ("tls.key", &key)]).unwrap().settings.tls.is_some());
+    for (cert, key, blamed, advice) in [
+        (cert.as_str(), foreign.as_str(), "tls.key", "does not belong to"),
+        (key.as_str(), key.as_str(), "tls.cert", "has no certificate"),
+        (cert.as_str(), cert.as_str(), "tls.key", "no private key"),
+        ("/nowhere.crt", key.as_str(), "tls.cert", "can be read"),
+    ] {
+        let problem = problem(with_flags(&[("tls.cert", cert), ("tls.key", key)]));
+        assert_eq!(problem.key, blamed);
+        assert!(problem.advice.contains(advice), "{problem}");
+    }
+    let half = problem(with_flags(&[("tls.cert", &cert)]));
+    assert_eq!(
+        (half.key.as_str(), half.advice.as_str()),
+        ("tls.key", "missing: tls.cert is set, and TLS needs both")
+    );
+}
+
+#[test]
+fn rules_between_keys_are_checked() {
+    for (pairs, key, advice) in [
+        (&[("listen.internal", "0.0.0.0:8000")][..], "listen.internal", "the same as listen.public"),
+        (&[("heartbeat.interval", "5s")], "heartbeat.timeout", "longer than heartbeat.interval"),
+        (&[("heartbeat.interval", "10500ms")], "heartbeat.interval", "whole seconds"),
+        (&[("relay.redis.ca", "Cargo.toml")], "relay.redis.ca", "without effect"),
+        (&[("relay.redis.url", "rediss://h/0#insecure")], "relay.redis.url", "nothing behind it"),
+        (&[("relay.redis.prefix", "a{b")], "relay.redis.prefix", "may not contain"),
+        (
+            &[("namespaces", r#"[{"name":"a","subscribe":"subscriber"}]"#)],
+            "namespaces[0].subscribe",
+            "nobody is",
+        ),
+        (
+            &[("namespaces", r#"[{"name":"a"},{"name":"a"}]"#)],
+            "namespaces[1].name",
+            "one of this name already",
+        ),
+        (
+            &[("namespaces", "chat")],
+            "namespaces[0]",
+            "must be a section with the keys name, subscribe, publish",
+        ),
+        (&[("namespaces[0].name", "chat")], "namespaces[0].name", "a list is set as a whole"),
+    ] {
+        let problems = with_flags(pairs).unwrap_err();
+        let found = problems.0.iter().find(|problem| problem.key == key);
+        assert!(found.is_some_and(|problem| problem.advice.contains(advice)), "{problems}");
+    }
+}
+
+#[test]
+fn what_is_allowed_but_hardly_meant_is_a_warning() {
+    for (pairs, warning) in [
+        (&[("limits.max_connections", "50000")][..], "RLIMIT_NOFILE"),
+        (&[("relay.kind", "redis"), ("relay.redis.max_publication_bytes", "2MiB")], "outbox.max_bytes"),
+        (&[("api.keys", r#"[{"name":"a","key":"short","scope":"read"}]"#)], "shorter than 16 characters"),
+    ] {
+        let warnings = with_flags(pairs).unwrap().warnings;
+        assert!(warnings.iter().any(|said| said.contains(warning)), "{warnings:?}");
+    }
+}
