@@ -42,7 +42,7 @@ pub(super) fn settings(reader: &mut Reader<'_>, machine: &Machine) -> Settings {
     if dev {
         reader.dev_mode();
         reader.warnings.push(
-            "DEV MODE: anyone who reaches this node may connect, subscribe and publish. Never in production."
+            "DEV MODE (--dev): anyone who reaches this node may connect, subscribe and publish. Never in production."
                 .to_owned(),
         );
     }

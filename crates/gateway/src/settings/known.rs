@@ -151,6 +151,8 @@ impl Known {
         for key in &self.keys {
             candidates.extend(key.match_indices('.').map(|(at, _)| &key[..at]));
         }
+        // The section that it is in already is no help.
+        candidates.retain(|section| !is_below(key, section));
         match nearest(key, &candidates) {
             Some(near) => format!("unknown key; did you mean {near}?"),
             None => "unknown key".to_owned(),

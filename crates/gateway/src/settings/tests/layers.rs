@@ -13,6 +13,7 @@ fn an_unknown_key_is_refused_and_names_the_nearest_one() {
         ("redis.url", "relay.redis"),
         ("log.levle", "log.level"),
         ("auth.origin", "auth.origins"),
+        ("drain.time", "drain.delay"),
     ] {
         let problem = problem(with_flags(&[(key, "1")]));
         assert!(key.starts_with(&problem.key), "{problem}");
