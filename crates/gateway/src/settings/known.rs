@@ -185,13 +185,14 @@ fn is_below(path: &str, section: &str) -> bool {
     path.strip_prefix(section).is_some_and(|rest| rest.starts_with('.'))
 }
 
-/// The candidate that takes the fewest edits; one whose last part is the same was only put in the wrong place.
+/// The candidate that takes the fewest edits. One whose last part is about the same was only put in the wrong place.
 fn nearest<'a>(key: &str, candidates: &[&'a str]) -> Option<&'a str> {
     let last = |path: &str| path.rsplit('.').next().unwrap_or(path).to_owned();
+    let name = last(key);
     candidates.iter().copied().min_by_key(|candidate| {
         let edits = strsim::damerau_levenshtein(key, candidate);
-        let misplaced = strsim::damerau_levenshtein(&last(key), &last(candidate)) + 2;
-        edits.min(misplaced)
+        let misplaced = strsim::damerau_levenshtein(&name, &last(candidate));
+        if misplaced * 3 <= name.len() { edits.min(misplaced + 2) } else { edits }
     })
 }
 

@@ -61,3 +61,26 @@ fn the_example_of_the_reference_is_valid() {
     let files: Vec<&str> = problems.iter().map(|problem| problem.key.as_str()).collect();
     assert_eq!(files, ["api.keys[0].key_file", "relay.redis.password_file", "tls.cert"], "{problems:?}");
 }
+
+#[test]
+fn the_bounds_of_the_reference_are_those_of_the_code() {
+    let page = include_str!("../../../../../docs/reference/settings.md");
+    let mut compared = 0;
+    for row in rows(page).iter().filter(|row| row.len() == 4) {
+        let bounds = row[2].split([',', ';']).next().unwrap();
+        // Too large for everything, as whichever of a number, a size or a duration the key takes.
+        let refused =
+            ["99999999999", "999999GiB", "999days"].map(|value| with_flags(&[(row[0].as_str(), value)]));
+        let advice =
+            refused.into_iter().filter_map(Result::err).flat_map(|problems| problems.0).find_map(|it| {
+                let (_, bounds) =
+                    it.advice.split_once(" from ").filter(|_| it.key == row[0] && bounds.contains(" to "))?;
+                Some(bounds.trim_end_matches(", or auto").replace(".0 ", " "))
+            });
+        if let Some(advice) = advice {
+            assert_eq!(bounds, advice, "{}", row[0]);
+            compared += 1;
+        }
+    }
+    assert!(compared >= 20, "only {compared} keys have bounds");
+}
