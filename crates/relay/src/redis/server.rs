@@ -79,6 +79,7 @@ impl Server {
             info,
             address,
             command_timeout: settings.command_timeout,
+            // The publishing lane keeps one; the registry needs another.
             pool_size: settings.pool_size.max(2),
         })
     }
