@@ -63,6 +63,24 @@ async fn a_node_needs_no_more_than_the_documented_rights() {
 }
 
 #[tokio::test]
+async fn a_backend_with_the_documented_rights_publishes_and_controls_nothing() {
+    let server = RedisServer::start();
+    add_user(&server, "backend", &["resetchannels", "&tg:{*", "+publish", "+ping", "+hello"]);
+    let (relay, recorder) = node("n1", settings(&server.url()));
+    joined(&relay, &recorder, 0, "news");
+    let url = format!("redis://backend:s3cret@127.0.0.1:{}", server.port);
+    let client = redis::Client::open(url).expect("a url");
+    let mut backend = client.get_connection_with_timeout(support::SOON).expect("let in");
+    redis::cmd("PUBLISH").arg("tg:{news}").arg("1").exec(&mut backend).expect("allowed");
+    recorder.hears(0, "news", &["1"]);
+    let order = r#"{"disconnect":{"user":"42"}}"#;
+    let denied =
+        redis::cmd("PUBLISH").arg("tg:control").arg(order).exec(&mut backend).expect_err("not allowed");
+    assert_eq!(denied.code(), Some("NOPERM"));
+    redis::cmd("SUBSCRIBE").arg("tg:{news}").exec(&mut backend).expect_err("not allowed");
+}
+
+#[tokio::test]
 async fn a_channel_that_the_acl_forbids_is_refused_and_the_others_are_not() {
     let server = RedisServer::start();
     let rights: Vec<&str> = NODE

@@ -29,6 +29,8 @@ pub struct Record {
     pub unanswered: Vec<oneshot::Sender<Vec<(ChannelName, u64)>>>,
     /// Whether deliveries block.
     pub stalled: bool,
+    /// How long each delivery takes.
+    pub slow: Option<Duration>,
 }
 
 impl Record {
@@ -151,7 +153,12 @@ impl Recorder {
 impl Sink for Recorder {
     fn deliver(&self, workers: WorkerSet, publication: Publication, _received: Instant) {
         let record = self.record();
-        drop(self.changed.wait_while(record, |r| r.stalled).expect("no test panics while recording"));
+        let record = self.changed.wait_while(record, |r| r.stalled).expect("no test panics while recording");
+        if let Some(pace) = record.slow {
+            drop(self.changed.wait_timeout_while(record, pace, |_| true));
+        } else {
+            drop(record);
+        }
         self.note(Event::Delivered(workers, publication));
     }
 
