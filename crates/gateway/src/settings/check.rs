@@ -146,7 +146,9 @@ fn redis(reader: &mut Reader<'_>) -> RedisSettings {
         }
         password = Some(in_url);
     }
-    if username.is_some() && password.is_none() && reader.problems.is_empty() {
+    let password_is_written =
+        reader.is_written("relay.redis.password") || reader.is_written("relay.redis.password_file");
+    if username.is_some() && password.is_none() && !password_is_written {
         reader.problem("relay.redis.username", "without a password: set relay.redis.password(_file) too");
     }
     let ca = reader.optional("relay.redis.ca", path);

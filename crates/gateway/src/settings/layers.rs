@@ -44,7 +44,17 @@ pub(super) fn read(sources: &Sources, known: &Known, problems: &mut Vec<Problem>
     let mut builder = Config::builder();
     if let Some(path) = &sources.file {
         match file(path) {
-            Ok(values) => builder = builder.add_source(Fixed(values)),
+            Ok(mut values) => {
+                // `config` would take brackets for a place in a list, however large.
+                values.retain(|key, value| {
+                    let plain = !key.contains(['[', ']']);
+                    if !plain {
+                        problems.push(not_a_key(key.clone(), value::origin(value, key)));
+                    }
+                    plain
+                });
+                builder = builder.add_source(Fixed(values));
+            }
             Err(advice) => problems.push(Problem {
                 key: path.display().to_string(),
                 value: None,
@@ -60,14 +70,7 @@ pub(super) fn read(sources: &Sources, known: &Known, problems: &mut Vec<Problem>
             let value = Value::new(Some(&assignment.origin), ValueKind::String(assignment.value));
             builder = builder.add_source(Fixed(Map::from([(assignment.key, value)])));
         } else {
-            problems.push(Problem {
-                key: assignment.key,
-                value: None,
-                origin: assignment.origin,
-                advice: "not a key: write small letters, digits and `_`, with `.` between the parts; a list is set \
-                         as a whole"
-                    .to_owned(),
-            });
+            problems.push(not_a_key(assignment.key, assignment.origin));
         }
     }
 
@@ -82,6 +85,11 @@ pub(super) fn read(sources: &Sources, known: &Known, problems: &mut Vec<Problem>
         }),
     }
     written
+}
+
+fn not_a_key(key: String, origin: String) -> Problem {
+    let advice = "not a key: write small letters, digits and `_`, with `.` between the parts; a list is set as a whole";
+    Problem { key, value: None, origin, advice: advice.to_owned() }
 }
 
 /// Reads YAML text, for the compiled-in defaults.

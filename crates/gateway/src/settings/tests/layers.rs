@@ -27,6 +27,13 @@ fn an_unknown_key_is_refused_and_names_the_nearest_one() {
 }
 
 #[test]
+fn brackets_in_a_key_are_no_place_in_a_list() {
+    for yaml in ["'namespaces[9999999999999].name': a\n", "'workers[0]': 1\n"] {
+        assert!(problem(with_yaml(yaml)).advice.contains("a list is set as a whole"));
+    }
+}
+
+#[test]
 fn what_later_versions_know_is_refused_in_so_many_words() {
     for yaml in [
         "auth: {jwt: {hmac_secret: s3cret, audience: a}}",

@@ -122,6 +122,7 @@ fn rules_between_keys_are_checked() {
         (&[("heartbeat.interval", "10500ms")], "heartbeat.interval", "whole seconds"),
         (&[("relay.redis.ca", "Cargo.toml")], "relay.redis.ca", "without effect"),
         (&[("relay.redis.url", "rediss://h/0#insecure")], "relay.redis.url", "nothing behind it"),
+        (&[("relay.redis.username", "a"), ("workers", "0")], "relay.redis.username", "without a password"),
         (&[("relay.redis.prefix", "a{b")], "relay.redis.prefix", "may not contain"),
         (
             &[("namespaces", r#"[{"name":"a","subscribe":"subscriber"}]"#)],
