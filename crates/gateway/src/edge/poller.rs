@@ -35,6 +35,15 @@ impl Poller {
         self.poll.get_ref().registry().try_clone()
     }
 
+    /// What is ready now, without waiting. An error is final.
+    pub(super) fn look(&mut self) -> io::Result<&Events> {
+        self.events.clear();
+        match self.poll.get_mut().poll(&mut self.events, Some(Duration::ZERO)) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
+            Ok(()) | Err(_) => Ok(&self.events),
+        }
+    }
+
     /// Waits until sockets are ready; may return without any. Cancel safe. An error is final.
     pub(super) async fn ready(&mut self) -> io::Result<&Events> {
         let mut guard = self.poll.readable_mut().await?;

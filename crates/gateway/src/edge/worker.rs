@@ -13,6 +13,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -198,6 +199,18 @@ impl Worker {
         }
     }
 
+    /// Reads every socket that is ready.
+    fn catch_up(&mut self, poller: &mut Poller) -> io::Result<()> {
+        loop {
+            let events = poller.look()?;
+            if events.is_empty() {
+                return Ok(());
+            }
+            self.ready(events);
+            self.settle();
+        }
+    }
+
     /// Something came from the relay or from another thread of the node.
     fn inbound(&mut self, inbound: Inbound) {
         match inbound {
@@ -309,24 +322,43 @@ impl Worker {
 /// How long an ended connection may take to take its Close frame and close.
 const CLOSING: Duration = Duration::from_secs(5);
 
-/// The worker's task.
+/// How late a tick may be before the worker counts as held up.
+const LATE: Duration = Duration::from_secs(1);
+
+/// The worker's task. Returns only when its poller has failed.
 async fn run(worker: Rc<RefCell<Worker>>, mut poller: Poller, inbox: Inbox<Inbound>) {
+    let error = match turns(&worker, &mut poller, &inbox).await {
+        Ok(never) => match never {},
+        Err(error) => error,
+    };
+    // Without its poller the worker can serve nobody: better a restart than a node that looks alive.
+    tracing::error!(%error, "a worker's poller has failed");
+    std::process::abort();
+}
+
+async fn turns(
+    worker: &RefCell<Worker>,
+    poller: &mut Poller,
+    inbox: &Inbox<Inbound>,
+) -> io::Result<Infallible> {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut swept = Instant::now();
     let mut more = false;
     loop {
         let unfinished = more || !worker.borrow().unread.is_empty();
         tokio::select! {
             biased;
-            _ = ticks.tick() => worker.borrow_mut().sweep(),
-            ready = poller.ready() => match ready {
-                Ok(events) => worker.borrow_mut().ready(events),
-                Err(error) => {
-                    // Without its poller the worker can serve nobody: better a restart than a node that looks alive.
-                    tracing::error!(%error, "a worker's poller has failed");
-                    std::process::abort();
+            _ = ticks.tick() => {
+                let mut worker = worker.borrow_mut();
+                if swept.elapsed() > LATE {
+                    // The worker was held up: pongs that wait in the sockets are not late, only unread.
+                    worker.catch_up(poller)?;
                 }
-            },
+                worker.sweep();
+                swept = Instant::now();
+            }
+            events = poller.ready() => worker.borrow_mut().ready(events?),
             () = inbox.ready() => more = true,
             // Work left over from the last turn: the other branches looked first, now it goes on.
             () = tokio::task::yield_now(), if unfinished => {}
