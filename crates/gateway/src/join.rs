@@ -30,23 +30,35 @@ pub(crate) enum Inbound {
     Drain(Duration),
 }
 
+/// Channels, each with how many subscribers.
+type Counts = Vec<(ChannelName, u64)>;
+
 /// Collects the workers' answers to one question.
-pub(crate) struct Gather {
-    missing: Mutex<(usize, Vec<(ChannelName, u64)>, Option<oneshot::Sender<Vec<(ChannelName, u64)>>>)>,
+pub(crate) struct Gather(Mutex<Gathering>);
+
+struct Gathering {
+    /// How many workers have not answered.
+    missing: usize,
+    counts: Counts,
+    reply: Option<oneshot::Sender<Counts>>,
 }
 
 impl Gather {
+    fn new(workers: usize, reply: oneshot::Sender<Counts>) -> Self {
+        Self(Mutex::new(Gathering { missing: workers, counts: Vec::new(), reply: Some(reply) }))
+    }
+
     /// A worker's answer; the last one sends all of them on. The same channel may come from several workers.
     pub(crate) fn answer(&self, channels: Vec<(ChannelName, usize)>) {
-        let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
-        missing.0 = missing.0.saturating_sub(1);
-        missing.1.extend(channels.into_iter().map(|(channel, members)| (channel, members as u64)));
-        if missing.0 == 0
-            && let Some(reply) = missing.2.take()
+        let mut gathering = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        gathering.missing = gathering.missing.saturating_sub(1);
+        gathering.counts.extend(channels.into_iter().map(|(channel, members)| (channel, members as u64)));
+        if gathering.missing == 0
+            && let Some(reply) = gathering.reply.take()
         {
-            let mut all = std::mem::take(&mut missing.1);
-            all.sort_by(|a, b| a.0.cmp(&b.0));
-            all.dedup_by(|from, into| {
+            let mut counts = std::mem::take(&mut gathering.counts);
+            counts.sort_by(|a, b| a.0.cmp(&b.0));
+            counts.dedup_by(|from, into| {
                 let same = from.0 == into.0;
                 if same {
                     into.1 += from.1;
@@ -54,7 +66,7 @@ impl Gather {
                 same
             });
             // Whoever asked may have given up.
-            let _ = reply.send(all);
+            let _ = reply.send(counts);
         }
     }
 }

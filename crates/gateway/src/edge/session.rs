@@ -77,8 +77,7 @@ impl Worker {
         let mut plaintext = std::mem::take(&mut self.plaintext);
         let scratch_size = scratch.len();
         let mut reads = 0;
-        loop {
-            let Some(session) = self.session(key) else { break };
+        while let Some(session) = self.session(key) {
             if reads == READS_A_TURN {
                 // The poller will not say again that there is more.
                 if !session.unread {

@@ -333,6 +333,10 @@ async fn run(worker: Rc<RefCell<Worker>>, mut poller: Poller, inbox: Inbox<Inbou
     };
     // Without its poller the worker can serve nobody: better a restart than a node that looks alive.
     tracing::error!(%error, "a worker's poller has failed");
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "its connections are lost already; nothing is left to drain"
+    )]
     std::process::abort();
 }
 

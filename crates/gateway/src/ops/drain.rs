@@ -65,6 +65,7 @@ pub(crate) async fn run(mut drain: Drain) {
         () = send_away(&drain.settings, &drain.metrics, &drain.admission, &drain.ready, &drain.switchboard, by_hand) => {}
         _ = drain.signals.next() => {
             tracing::warn!(remaining = drain.admission.open(), "second signal: leaving at once");
+            #[expect(clippy::disallowed_methods, reason = "the second signal asks for exactly that")]
             std::process::exit(IMPATIENT);
         }
     }
