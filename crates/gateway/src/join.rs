@@ -164,7 +164,7 @@ impl Sink for Switchboard {
     }
 
     fn channels(&self, reply: oneshot::Sender<Vec<(ChannelName, u64)>>) {
-        let gather = Arc::new(Gather { missing: Mutex::new((self.workers.len(), Vec::new(), Some(reply))) });
+        let gather = Arc::new(Gather::new(self.workers.len(), reply));
         for worker in 0..self.workers.len() {
             self.send(worker, Inbound::Channels(Arc::clone(&gather)), "channels");
         }
