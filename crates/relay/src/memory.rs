@@ -92,9 +92,9 @@ impl MemoryRelay {
         match tokio::time::timeout(ANSWER_DEADLINE, answer).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(RelayError::Away("the relay has stopped".into())),
-            Err(_) => {
-                Err(RelayError::Away("the node's workers do not take what was published before".into()))
-            }
+            Err(_) => Err(RelayError::Away(
+                "the workers are busy with what was published before; it may still be delivered".into(),
+            )),
         }
     }
 

@@ -97,6 +97,8 @@ pub(super) struct Hear {
     /// Whether a connection has ever stood.
     was_up: bool,
     complaint: Sparse,
+    /// Of subscriptions that Redis refuses: clients choose their names.
+    refusals: Sparse,
 }
 
 /// One connection under supervision.
@@ -144,6 +146,7 @@ impl Hear {
             probes: 0,
             was_up: false,
             complaint: Sparse::new(Duration::from_secs(10)),
+            refusals: Sparse::new(Duration::from_secs(1)),
         }
     }
 
@@ -297,7 +300,9 @@ impl Hear {
                     }
                     Err(error @ RelayError::Refused(_)) if channels.len() == 1 => {
                         let workers = self.ear.interest().refused(&channels[0]);
-                        tracing::warn!(channel = %channels[0], %error, "redis refuses a subscription");
+                        if let Some(held_back) = self.refusals.speak(Instant::now()) {
+                            tracing::warn!(channel = %channels[0], %error, held_back, "redis refuses a subscription");
+                        }
                         workers.iter().for_each(|worker| {
                             self.ear.sink.joined(worker, &channels[0], Err(error.clone()))
                         });

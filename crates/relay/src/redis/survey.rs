@@ -27,7 +27,7 @@ const PART_CHANNELS: usize = 2000;
 /// How many channels of one node an answer may name, and how many of all nodes an asker takes.
 const MOST_CHANNELS: usize = 200_000;
 /// How many surveys one node answers at once.
-const ANSWERS: usize = 4;
+const ANSWERS: usize = 8;
 
 /// What nodes say to each other on the control channels.
 #[derive(Debug, Serialize, Deserialize)]
