@@ -97,7 +97,8 @@ async fn a_node_that_vanishes_is_forgotten_after_three_heartbeats() {
     drop(two);
     let gone = Instant::now();
     registered(&one, &["n1"]).await;
-    assert!(gone.elapsed() <= settings("").heartbeat * 4, "forgotten after {:?}", gone.elapsed());
+    let most = settings("").heartbeat * 3 + Duration::from_secs(3);
+    assert!(gone.elapsed() <= most, "forgotten after {:?}", gone.elapsed());
 }
 
 #[tokio::test]
