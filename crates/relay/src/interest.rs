@@ -161,8 +161,8 @@ impl Interest {
         }
     }
 
-    /// Redis refuses the channel: the workers to be told so. The channel is forgotten; a worker that joined it on an
-    /// earlier connection is among them.
+    /// Redis refuses the channel: the workers to be told so. The channel is forgotten. A worker that joined it on an
+    /// earlier connection has had its answer and hears nothing more: the rights were changed under it.
     pub(crate) fn refused(&mut self, channel: &ChannelName) -> WorkerSet {
         self.channels.remove(channel).map_or_else(WorkerSet::default, |entry| entry.waiting)
     }
