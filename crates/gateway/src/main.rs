@@ -1,5 +1,6 @@
 //! The process `tidegate`: settings, logs, one node, its end.
 
+mod allocator;
 mod api;
 mod cli;
 mod edge;
@@ -15,10 +16,6 @@ use std::process::ExitCode;
 
 use crate::cli::Task;
 use crate::settings::Loaded;
-
-/// Gives memory of closed connections back to the system and keeps size classes tight.
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     match cli::task() {

@@ -1,6 +1,6 @@
 //! A worker's readiness poller, nested in the worker's runtime: one entry of tokio's own poller stands for all sockets.
 //!
-//! The only module of the gateway with unsafe code.
+//! One of the two modules of the gateway with unsafe code; the other is `allocator`.
 
 use std::io;
 use std::time::Duration;
