@@ -2,14 +2,16 @@
 # Runs the Autobahn fuzzing client against a WebSocket echo: every case but 12.* and 13.* (compression, which
 # Tidegate does not negotiate). The suite exists for CPython 2.7 only; where there is none, nothing is run.
 #
-#   tests/autobahn/run.sh ws://127.0.0.1:8000/echo
+#   tests/autobahn/run.sh                                  builds a node that echoes, starts it, tests it, stops it
+#   tests/autobahn/run.sh ws://127.0.0.1:8000/echo         tests an echo that runs already
 #
-# The echo must accept messages of 16 MiB and messages of 65,536 fragments (cases 9.*).
+# The echo must accept messages of 16 MiB, and of 65,537 fragments (cases 9.*).
 set -euo pipefail
 
-url=${1:?"usage: $0 ws://HOST:PORT/PATH"}
+url=${1:-}
 here=$(cd "$(dirname "$0")" && pwd)
-cache=$(dirname "$here")/.cache/autobahn
+root=$(dirname "$(dirname "$here")")
+cache=$root/tests/.cache/autobahn
 reports=$cache/reports
 log=$cache/log
 
@@ -46,6 +48,26 @@ if ! cmp -s "$here/requirements.txt" "$cache/installed"; then
         exit 1
     fi
     cp "$here/requirements.txt" "$cache/installed"
+fi
+
+# A node of our own, built for debugging: its checks are on, and no release ever has the echo.
+if [ -z "$url" ]; then
+    (cd "$root" && cargo build --quiet -p tidegate-gateway --features echo)
+    read -r public internal < <(python3 -c 'import socket
+free = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+print(*(found.getsockname()[1] for found in free))')
+    "${CARGO_TARGET_DIR:-$root/target}/debug/tidegate" --dev \
+        --set "listen.public=127.0.0.1:$public" --set "listen.internal=127.0.0.1:$internal" \
+        --set limits.max_message_bytes=16MiB --set limits.max_fragments=65537 --set limits.message_timeout=60s \
+        --set outbox.max_bytes=64MiB >"$cache/node.log" 2>&1 &
+    node=$!
+    trap 'kill "$node" 2>/dev/null; wait "$node" || true' EXIT
+    url=ws://127.0.0.1:$public/echo
+    if ! python3 "$here/listening.py" "$public"; then
+        tail -n 20 "$cache/node.log" >&2
+        echo "the node did not start (all output: $cache/node.log)" >&2
+        exit 1
+    fi
 fi
 
 rm -rf "$reports"

@@ -123,6 +123,12 @@ impl Decoder {
         self.unfinished.as_ref().is_some_and(|unfinished| unfinished.begun())
     }
 
+    /// Whether a fragmented message, or a part of an unfragmented one, has arrived and its end has not. Control
+    /// frames in between leave it so: its age must not start again with them.
+    pub fn within_message(&self) -> bool {
+        self.unfinished.as_ref().is_some_and(|unfinished| unfinished.within_message())
+    }
+
     /// Heap bytes held for what is unfinished, and for what the last event lent until the next step.
     pub fn held_bytes(&self) -> usize {
         self.unfinished.as_ref().map_or(0, |unfinished| {
@@ -305,6 +311,11 @@ impl Decoder {
 impl Unfinished {
     fn begun(&self) -> bool {
         self.frame.is_some() || self.message.is_some()
+    }
+
+    fn within_message(&self) -> bool {
+        let payload_awaited = |frame: &Partial| matches!(frame, Partial::Payload(frame) if !matches!(frame.kind, Kind::Control(_)));
+        self.message.is_some() || self.frame.as_ref().is_some_and(payload_awaited)
     }
 }
 

@@ -112,3 +112,27 @@ fn growth_stops_at_what_the_message_can_be() {
         assert!(decoder.held_bytes() <= 65_536 + SMALL);
     }
 }
+
+#[test]
+fn control_frames_within_a_message_do_not_look_like_its_end() {
+    let mut decoder = Decoder::default();
+    let mut heard = Vec::new();
+    let mut within = |frame: &Frame| {
+        feed(&mut decoder, &frame.bytes(), &LIMITS, &mut heard).expect("a good frame");
+        (decoder.unfinished(), decoder.within_message())
+    };
+    assert_eq!(within(&Frame::new(PING, "p")), (false, false));
+    assert_eq!(within(&Frame::open(TEXT, "")), (true, true));
+    assert_eq!(within(&Frame::new(PING, "p")), (true, true));
+    assert_eq!(within(&Frame::new(CONTINUATION, "b")), (false, false));
+
+    for (opcode, expected) in [(PING, false), (TEXT, true)] {
+        let bytes = Frame::new(opcode, "abc").bytes();
+        for arrived in [6, 7] {
+            let mut decoder = Decoder::default();
+            feed(&mut decoder, &bytes[..arrived], &LIMITS, &mut Vec::new()).expect("a good start");
+            assert!(decoder.unfinished());
+            assert_eq!(decoder.within_message(), expected, "{arrived} bytes of opcode {opcode}");
+        }
+    }
+}
