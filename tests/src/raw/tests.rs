@@ -1,14 +1,21 @@
 //! The client against a server that says what it is told, byte for byte: a test client must not pass by mistake.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
+
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
 use super::{End, Error, Frame, Upgrade};
+use crate::certs::Certificates;
 
 const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
@@ -200,4 +207,44 @@ async fn silence_is_broken_by_a_single_byte_and_by_the_end() {
     let (addr, _) = server(&[SWITCH.as_bytes()], Then::Finish).await;
     let mut client = Upgrade::at(addr).open().await.expect("an upgrade");
     assert!(matches!(client.silent(Duration::from_secs(5)).await, Err(Error::Ended { .. })));
+}
+
+/// A TLS server which upgrades every connection, sends one text and ends in order.
+async fn tls_server(certificates: &Certificates) -> SocketAddr {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let cert = CertificateDer::from_pem_file(certificates.cert()).expect("a certificate");
+    let key = PrivateKeyDer::from_pem_file(certificates.key()).expect("a key");
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("TLS 1.2 and 1.3")
+        .with_no_client_auth()
+        .with_single_cert(vec![cert], key)
+        .expect("a key that fits");
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let addr = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        loop {
+            let (socket, _) = listener.accept().await.expect("a client");
+            let Ok(mut socket) = acceptor.accept(socket).await else { continue };
+            let _ = socket.read(&mut [0; 4096]).await.expect("a request");
+            let script = [SWITCH.as_bytes(), &text("secret"), b"\x88\x00"].concat();
+            socket.write_all(&script).await.expect("the client takes the script");
+            socket.shutdown().await.expect("an orderly end");
+        }
+    });
+    addr
+}
+
+#[tokio::test]
+async fn tls_is_checked_against_the_given_authority_or_not_at_all() {
+    let certificates = Certificates::new();
+    let addr = tls_server(&certificates).await;
+    for upgrade in [Upgrade::at(addr).tls(certificates.client()), Upgrade::at(addr).tls_unverified()] {
+        let mut client = upgrade.open().await.expect("an upgrade");
+        assert_eq!(client.frame().await.expect("a frame").text().expect("text"), "secret");
+        assert_eq!(client.end().await.expect("an end"), End { close: Some(None), orderly: true });
+    }
+    let stranger = Upgrade::at(addr).tls(Certificates::new().client()).open().await;
+    assert!(matches!(stranger, Err(Error::Connect { .. })), "{stranger:?}");
 }

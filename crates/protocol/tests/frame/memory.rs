@@ -136,3 +136,14 @@ fn control_frames_within_a_message_do_not_look_like_its_end() {
         }
     }
 }
+
+#[test]
+fn a_control_frame_that_came_in_pieces_within_a_message_is_given_back() {
+    let mut decoder = Decoder::default();
+    feed(&mut decoder, &Frame::open(TEXT, "ab").bytes(), &LIMITS, &mut Vec::new()).expect("a good frame");
+    let held = decoder.held_bytes();
+    for byte in Frame::new(PING, [7; 125]).bytes() {
+        feed(&mut decoder, &[byte], &LIMITS, &mut Vec::new()).expect("a good frame");
+    }
+    assert_eq!(decoder.held_bytes(), held);
+}
