@@ -134,17 +134,14 @@ impl Worker {
         }
         let mut at = 0;
         let mut finished = false;
+        // The step that has no event is the last: with it the decoder frees what it lent out.
         let failed = loop {
-            if at == bytes.len() {
-                break None;
-            }
             let step = match session.decoder.step(&mut bytes[at..], limits) {
                 Ok(step) => step,
                 Err(error) => break Some(error),
             };
             at += step.consumed;
             let Some(event) = step.event else { break None };
-            finished = true;
             match event {
                 #[cfg(feature = "echo")]
                 Event::Text(text) if session.echo => shard.echo(key, true, text.as_bytes()),
@@ -159,6 +156,8 @@ impl Worker {
                     break None;
                 }
             }
+            // A ping between fragments finishes nothing.
+            finished |= !session.decoder.within_message();
         };
         match failed {
             Some(error) => {
