@@ -169,11 +169,11 @@ impl Edge {
             return Some(Stream::plain(socket, accepted, sleep_until(deadline), Arc::clone(metrics)));
         };
         // A burst waits here as bare sockets; only those with a permit hold handshake state.
-        let handshake = async {
-            let _permit = self.handshakes.acquire().await.map_err(io::Error::other)?;
-            TlsStream::accept(socket, Arc::clone(config)).await
+        let Ok(Ok(_permit)) = timeout_at(deadline, self.handshakes.acquire()).await else {
+            metrics.rejected(Rejection::Handshakes);
+            return None;
         };
-        match timeout_at(deadline, handshake).await {
+        match timeout_at(deadline, TlsStream::accept(socket, Arc::clone(config))).await {
             Ok(Ok(stream)) => Some(Stream::tls(stream, accepted, sleep_until(deadline), Arc::clone(metrics))),
             Ok(Err(error)) => {
                 tracing::debug!(%error, "a TLS handshake failed");

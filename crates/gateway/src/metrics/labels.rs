@@ -15,7 +15,7 @@ pub(crate) enum Rejection {
     Tls,
     /// The request was not a WebSocket handshake that the node accepts.
     BadRequest,
-    /// `limits.max_handshakes` is reached.
+    /// `limits.max_handshakes` was reached until this connection's deadline.
     Handshakes,
     /// The node is shutting down.
     Shutdown,
