@@ -48,7 +48,7 @@ for need in "$@"; do
         ;;
     mdbook)
         command -v mdbook >/dev/null ||
-            lacks "mdbook is missing: run 'cargo install --locked mdbook' and run make again (the pages in docs/src read well without it)."
+            lacks "mdbook is missing: run 'cargo install --locked mdbook' and run make again (the pages in docs/ read well without it)."
         ;;
     *)
         echo "need.sh: '$need' is not known" >&2
