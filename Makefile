@@ -20,10 +20,10 @@ run: ## Build and start a node in dev mode on 127.0.0.1:8000 (ARGS='--set ...' f
 test: ## Install what the tests need, build the release node, run every test
 	$(need) cargo cc node python packages
 	$(phase) "set up the tools" tests/setup/install.sh
+	$(phase) "set up the deployment tools" tests/setup/deploy.sh
 	$(phase) "build the node" cargo build --release -p tidegate-gateway
 	$(phase) "build the tests" cargo test --workspace --no-run
 	$(phase) "run the tests" cargo test --workspace
-	$(phase) "check the deployment files" tests/setup/deploy.sh
 
 lint: ## Check formatting, clippy without warnings, the licences and sources of dependencies
 	$(need) cargo cc
@@ -43,7 +43,7 @@ demo-cluster: ## Two nodes on one Redis, SDKs and raw sockets on both, one PUBLI
 	@cargo run --quiet -p tidegate-tests --bin demo-cluster
 
 autobahn: ## The Autobahn suite's fuzzing client against the edge
-	$(need) cargo cc
+	$(need) cargo cc python
 	@tests/autobahn/run.sh
 
 docs: ## Build the book into docs/book

@@ -9,7 +9,7 @@ use rcgen::{
 };
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use tempfile::TempDir;
 
 /// Files of one authority and one leaf for `localhost` and 127.0.0.1. Gone when dropped.
@@ -67,7 +67,12 @@ impl Certificates {
 
     /// A rustls client which trusts the authority and nothing else.
     pub fn client(&self) -> Arc<ClientConfig> {
-        client_trusting(&self.authority())
+        trusting(&self.authority(), rustls::DEFAULT_VERSIONS)
+    }
+
+    /// The same for one version of TLS.
+    pub fn client_speaking(&self, version: &'static SupportedProtocolVersion) -> Arc<ClientConfig> {
+        trusting(&self.authority(), &[version])
     }
 }
 
@@ -77,17 +82,12 @@ impl Default for Certificates {
     }
 }
 
-/// A rustls client which trusts the authority in the PEM file `authority`.
-///
-/// # Panics
-/// When the file is no certificate.
-pub fn client_trusting(authority: &Path) -> Arc<ClientConfig> {
+fn trusting(authority: &Path, versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     let cert = CertificateDer::from_pem_file(authority).expect("a PEM certificate");
     roots.add(cert).expect("a usable authority");
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
+    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_protocol_versions(versions)
         .expect("the provider speaks TLS 1.2 and 1.3")
         .with_root_certificates(roots)
         .with_no_client_auth();

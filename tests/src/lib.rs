@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod node;
 pub mod process;
 pub mod proxy;
+pub mod raw;
 pub mod redis;
 pub mod sdk;
 

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use serde_json::{Value, json};
-use tidegate_tests::process::Process;
+use tidegate_tests::process::{Process, run};
 use tidegate_tests::{Certificates, Node, PATIENCE, door, sdk};
 
 fn a_person_tries_it(certificates: Option<&Certificates>) {
@@ -14,9 +14,10 @@ fn a_person_tries_it(certificates: Option<&Certificates>) {
     };
     let scheme = if certificates.is_some() { "https" } else { "http" };
     let url = format!("{scheme}://{}/", node.public());
+    let chromium = run(Command::new("sh").args(["-c", "command -v chromium"])).out;
     let scripts = sdk::root().join("sdk");
     let mut command = Command::new("node");
-    command.arg(scripts.join("page.mjs")).args([&url, "/usr/bin/chromium"]).current_dir(&scripts);
+    command.arg(scripts.join("page.mjs")).args([&url, &chromium]).current_dir(&scripts);
     let browser = Process::start("browser", &mut command);
     let step = |name: &str| -> Value {
         let found = browser.out.find(PATIENCE * 2, |line| {
@@ -26,7 +27,7 @@ fn a_person_tries_it(certificates: Option<&Certificates>) {
         found.unwrap_or_else(|why| panic!("the page does not get to {name:?}: {why}"))
     };
     step("subscribed");
-    assert_eq!(node.metrics().sum("tidegate_subscriptions"), 1.0);
+    node.until("the page is subscribed", |m| m.sum("tidegate_subscriptions") == 1.0);
     node.api("publish", &json!({"channel": "news", "data": {"text": "from a backend"}}));
     let heard = step("heard");
     let wire = heard["wire"].as_str().unwrap_or_default();

@@ -62,6 +62,8 @@ fn say(word: &str) -> io::Result<()> {
 impl Held {
     fn open(address: SocketAddr, channel: &str) -> io::Result<Self> {
         let socket = TcpStream::connect_timeout(&address, PATIENCE)?;
+        // Halves of a message must not wait for each other.
+        socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(PATIENCE))?;
         socket.set_write_timeout(Some(PATIENCE))?;
         let mut held = Self { socket, rest: Vec::new() };
