@@ -59,16 +59,20 @@ impl<T> InboxSender<T> {
         let mut deadline = None;
         loop {
             if self.shared.bytes.load(Ordering::Acquire) <= MAX_BYTES {
+                // Before the item can be taken, or the count would fall below nothing.
+                self.shared.bytes.fetch_add(bytes, Ordering::AcqRel);
                 match self.items.try_send(item) {
                     Ok(()) => {
-                        self.shared.bytes.fetch_add(bytes, Ordering::AcqRel);
                         // One wake-up serves everything that was put in before the worker looks.
-                        if !self.shared.woken.swap(true, Ordering::AcqRel) {
+                        if !self.shared.woken.swap(true, Ordering::SeqCst) {
                             self.shared.notify.notify_one();
                         }
                         return Ok(());
                     }
-                    Err(TrySendError::Full(back)) => item = back,
+                    Err(TrySendError::Full(back)) => {
+                        self.shared.bytes.fetch_sub(bytes, Ordering::AcqRel);
+                        item = back;
+                    }
                     Err(TrySendError::Disconnected(_)) => return Err(Stuck),
                 }
             }
@@ -90,7 +94,7 @@ impl<T> Inbox<T> {
     /// Takes up to `most` items; says whether there may be more.
     pub(crate) fn take(&self, most: usize, mut each: impl FnMut(T)) -> bool {
         // Before the first look, so that an item put in after the last look wakes again.
-        self.shared.woken.store(false, Ordering::Release);
+        self.shared.woken.swap(false, Ordering::SeqCst);
         for _ in 0..most {
             let Ok((item, bytes)) = self.items.try_recv() else { return false };
             self.shared.bytes.fetch_sub(bytes, Ordering::AcqRel);

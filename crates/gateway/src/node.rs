@@ -2,8 +2,9 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use actix_web::{App, HttpServer, web};
@@ -20,6 +21,12 @@ use crate::settings::Settings;
 
 /// How often gauges that the workers keep are brought up to date.
 const GAUGES: Duration = Duration::from_millis(250);
+
+/// How long the workers may take to start.
+const START: Duration = Duration::from_secs(10);
+
+/// How long relay and servers may take to end.
+const STOP: Duration = Duration::from_secs(8);
 
 /// The internal port is for machines: one thread serves it.
 const INTERNAL_WORKERS: usize = 1;
@@ -39,6 +46,12 @@ pub(crate) enum NodeError {
     /// The metrics contradict themselves.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
+    /// A port's server ended by itself.
+    #[error("{key}: the server has ended{}; the node cannot serve", .source.as_ref().map(|e| format!(": {e}")).unwrap_or_default())]
+    Ended { key: &'static str, source: Option<io::Error> },
+    /// Some workers did not start.
+    #[error("{running} of {workers} workers started; is the limit of open files (ulimit -n) too low?")]
+    Workers { running: usize, workers: usize },
     /// The system refused a thread, a socket or a signal handler.
     #[error("failed to start: {0}")]
     Io(#[from] io::Error),
@@ -72,6 +85,7 @@ pub(crate) async fn run(settings: Settings) -> Result<(), NodeError> {
     )?;
 
     let ready = Arc::new(AtomicBool::new(false));
+    let running = Arc::new(AtomicUsize::new(0));
     let api = web::Data::new(ApiState {
         relay: relay.clone(),
         settings: Arc::clone(&settings),
@@ -102,23 +116,55 @@ pub(crate) async fn run(settings: Settings) -> Result<(), NodeError> {
             policy: Arc::new(policy(&settings)),
             tls,
             inboxes,
+            running: Arc::clone(&running),
         },
     )?;
-    let (public_handle, internal_handle) = (public.handle(), internal.handle());
-    actix_rt::spawn(public);
-    actix_rt::spawn(internal);
+    let handles = [public.handle(), internal.handle()];
+    let (mut public, mut internal) = (pin!(public), pin!(internal));
     actix_rt::spawn(gauges(Arc::clone(&metrics), stats));
-    ready.store(true, Ordering::Release);
-    announce(&settings, &id, public_address, internal_address);
-    if settings.dev {
-        welcome::print(&settings, public_address, internal_address);
-    }
 
-    drain::run(Drain { signals, settings, metrics, admission, ready, switchboard }).await;
-    relay.stop().await;
-    public_handle.stop(false).await;
-    internal_handle.stop(false).await;
+    let up = async {
+        wait_for(&running, settings.workers).await?;
+        ready.store(true, Ordering::Release);
+        announce(&settings, &id, public_address, internal_address);
+        if settings.dev {
+            welcome::print(&settings, public_address, internal_address);
+        }
+        let (settings, ready) = (Arc::clone(&settings), Arc::clone(&ready));
+        drain::run(Drain { signals, settings, metrics, admission, ready, switchboard }).await;
+        Ok::<_, NodeError>(())
+    };
+    // A node whose port has died must not look alive.
+    tokio::select! {
+        up = up => up?,
+        ended = &mut public => return Err(NodeError::Ended { key: "listen.public", source: ended.err() }),
+        ended = &mut internal => return Err(NodeError::Ended { key: "listen.internal", source: ended.err() }),
+    }
+    let stop = async {
+        relay.stop().await;
+        for handle in handles {
+            handle.stop(false).await;
+        }
+    };
+    tokio::select! {
+        () = stop => {}
+        () = async { let _ = tokio::join!(public, internal); std::future::pending().await } => {}
+        () = tokio::time::sleep(STOP) => tracing::warn!("some threads did not end in time"),
+    }
     tracing::info!("stopped");
+    Ok(())
+}
+
+/// Waits until all workers serve.
+async fn wait_for(running: &AtomicUsize, workers: usize) -> Result<(), NodeError> {
+    let deadline = Instant::now() + START;
+    let mut looks = tokio::time::interval(Duration::from_millis(5));
+    while running.load(Ordering::Acquire) < workers {
+        if Instant::now() > deadline {
+            return Err(NodeError::Workers { running: running.load(Ordering::Acquire), workers });
+        }
+        looks.tick().await;
+    }
     Ok(())
 }
 

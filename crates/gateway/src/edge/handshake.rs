@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use actix_web::http::Version;
 use actix_web::http::header::{ORIGIN, RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL};
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, web};
 use tidegate_hub::Opening;
@@ -29,6 +30,10 @@ pub(crate) struct Gate {
     pub(crate) settings: Arc<Settings>,
     pub(crate) metrics: Arc<Metrics>,
 }
+
+/// Marks a request that came through the upgrade service. One that did not, because actix-http did not take it for an
+/// upgrade (`Upgrade: websocket, foo`), has no raw socket to take over, whatever its headers say.
+pub(super) struct Upgradable;
 
 /// A handshake that was accepted: what the upgrade service needs to hand the socket to the worker.
 pub(super) struct Takeover {
@@ -60,6 +65,12 @@ fn open(request: &HttpRequest, body: web::Payload, gate: &Gate, echo: bool) -> H
         gate.metrics.rejected(Rejection::Origin);
         return HttpResponse::Forbidden().body(
             "this origin may not connect: add it to auth.origins in the gateway's settings if it should\n",
+        );
+    }
+    if request.extensions().get::<Upgradable>().is_none() || request.version() < Version::HTTP_11 {
+        gate.metrics.rejected(Rejection::BadRequest);
+        return HttpResponse::BadRequest().body(
+            "a WebSocket handshake is wanted here: GET, HTTP/1.1, Connection: Upgrade, Upgrade: websocket\n",
         );
     }
     let names = SUBPROTOCOLS.map(|(name, _)| name);

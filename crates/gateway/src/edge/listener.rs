@@ -1,5 +1,6 @@
 //! The public port: accepts, shakes hands for TLS, serves HTTP until the upgrade.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
@@ -7,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use actix_http::{HttpService, Protocol, Request};
+use actix_http::{HttpService, KeepAlive, Protocol, Request};
 use actix_rt::net::TcpStream;
 use actix_server::Server;
 use actix_service::{Service, ServiceFactory, fn_factory, fn_service, map_config};
@@ -35,9 +36,6 @@ const BACKLOG: i32 = 4096;
 /// HTTP connections of one worker at once that have not been upgraded yet; beyond, accepting waits.
 const MAX_HTTP: usize = 25_000;
 
-/// How long an HTTP connection may stay idle between requests.
-const KEEP_ALIVE: Duration = Duration::from_secs(5);
-
 /// What the public port needs.
 pub(crate) struct Public {
     pub(crate) gate: web::Data<Gate>,
@@ -46,6 +44,8 @@ pub(crate) struct Public {
     pub(crate) tls: Option<Arc<ServerConfig>>,
     /// One for each worker.
     pub(crate) inboxes: Vec<Inbox<Inbound>>,
+    /// Counts the workers that serve.
+    pub(crate) running: Arc<AtomicUsize>,
 }
 
 /// Binds a listening socket.
@@ -59,63 +59,63 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Starts the workers of the public port.
 pub(crate) fn serve(listener: TcpListener, public: Public) -> io::Result<Server> {
-    let Public { gate, common, policy, tls, inboxes } = public;
-    let workers = inboxes.len();
-    let handshakes = Arc::new(Semaphore::new(common.settings.limits.max_handshakes));
-    let inboxes = Arc::new(Mutex::new(inboxes.into_iter().map(Some).collect::<Vec<_>>()));
-    let next = Arc::new(AtomicUsize::new(0));
+    let workers = public.inboxes.len();
+    let edge = Arc::new(Edge {
+        handshakes: Semaphore::new(public.common.settings.limits.max_handshakes),
+        gate: public.gate,
+        common: public.common,
+        policy: public.policy,
+        tls: public.tls,
+        inboxes: Mutex::new(public.inboxes.into_iter().enumerate().collect()),
+        running: public.running,
+    });
     let server = Server::build()
         .workers(workers)
         .backlog(BACKLOG as u32)
         .max_concurrent_connections(MAX_HTTP)
         .disable_signals()
         .listen("public", listener, move || {
-            let (gate, common, policy, tls) =
-                (gate.clone(), Arc::clone(&common), Arc::clone(&policy), tls.clone());
-            let (handshakes, inboxes, next) =
-                (Arc::clone(&handshakes), Arc::clone(&inboxes), Arc::clone(&next));
-            fn_factory(move || {
-                let index = next.fetch_add(1, Ordering::AcqRel);
-                let inbox = inboxes
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .get_mut(index)
-                    .and_then(Option::take);
-                let edge = Edge {
-                    gate: gate.clone(),
-                    common: Arc::clone(&common),
-                    tls: tls.clone(),
-                    handshakes: Arc::clone(&handshakes),
-                };
-                let policy = Arc::clone(&policy);
-                async move {
-                    // A worker that died cannot be replaced: its inbox went with it.
-                    let inbox = inbox.ok_or(())?;
-                    let id = WorkerId(u8::try_from(index).map_err(|_| ())?);
-                    let worker = Worker::start(id, Arc::clone(&edge.common), Shard::new(policy), inbox)
-                        .map_err(
-                            |error| tracing::error!(%error, worker = index, "failed to start a worker"),
-                        )?;
-                    edge.service(worker).await
-                }
-            })
+            let edge = Arc::clone(&edge);
+            fn_factory(move || Arc::clone(&edge).start())
         })?
         .run();
     Ok(server)
 }
 
-/// What one worker's accept path needs.
+/// What the accept paths of all workers share.
 struct Edge {
     gate: web::Data<Gate>,
     common: Arc<Common>,
+    policy: Arc<Policy>,
     tls: Option<Arc<ServerConfig>>,
-    handshakes: Arc<Semaphore>,
+    /// Permits to hold the state of a TLS handshake.
+    handshakes: Semaphore,
+    /// Inboxes of workers that have not started yet.
+    inboxes: Mutex<VecDeque<(usize, Inbox<Inbound>)>>,
+    running: Arc<AtomicUsize>,
 }
 
 impl Edge {
+    /// Starts a worker on this thread and makes its service.
+    async fn start(
+        self: Arc<Self>,
+    ) -> Result<impl Service<TcpStream, Response = (), Error = (), Future: 'static> + 'static, ()> {
+        let waiting = self.inboxes.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        // A worker that died cannot be replaced: its inbox went with it.
+        let (index, inbox) = waiting.ok_or(())?;
+        let id = WorkerId(u8::try_from(index).map_err(|_| ())?);
+        let shard = Shard::new(Arc::clone(&self.policy));
+        let worker = Worker::start(id, Arc::clone(&self.common), shard, inbox)
+            .map_err(|error| tracing::error!(%error, worker = index, "failed to start a worker"))?;
+        let running = Arc::clone(&self.running);
+        let service = self.service(worker).await?;
+        running.fetch_add(1, Ordering::AcqRel);
+        Ok(service)
+    }
+
     /// The service of one accepted socket.
     async fn service(
-        self,
+        self: Arc<Self>,
         worker: Rc<std::cell::RefCell<Worker>>,
     ) -> Result<impl Service<TcpStream, Response = (), Error = (), Future: 'static> + 'static, ()> {
         let deadline = self.common.settings.limits.handshake_timeout;
@@ -129,16 +129,18 @@ impl Edge {
             takeover::upgrade(Rc::clone(&upgrades), Rc::clone(&worker), upgrade, deadline)
         });
         let http = HttpService::<Stream, _, _>::build()
-            .keep_alive(KEEP_ALIVE)
-            .client_request_timeout(deadline)
+            // One request a connection, and the stream's own deadline over all of it: actix's timers watch the first head
+            // and idle connections only, which leaves the second head to take as long as it likes.
+            .keep_alive(KeepAlive::Disabled)
+            .client_request_timeout(Duration::ZERO)
             .client_disconnect_timeout(Duration::ZERO)
             .upgrade(upgrade)
             .finish(app(self.gate.clone()));
         let http =
             Rc::new(ServiceFactory::<(Stream, Protocol, Option<SocketAddr>)>::new_service(&http, ()).await?);
-        let edge = Rc::new(self);
+        let edge = self;
         Ok(fn_service(move |socket: TcpStream| {
-            let (edge, http) = (Rc::clone(&edge), Rc::clone(&http));
+            let (edge, http) = (Arc::clone(&edge), Rc::clone(&http));
             async move {
                 let peer = socket.peer_addr().ok();
                 let Some(stream) = edge.accept(socket).await else { return Err(()) };
@@ -168,7 +170,12 @@ impl Edge {
         let Some(config) = &self.tls else {
             return Some(Stream::plain(socket, accepted, sleep_until(deadline), Arc::clone(metrics)));
         };
-        // A burst waits here as bare sockets; only those with a permit hold handshake state.
+        // A burst waits here as bare sockets; only those with a permit hold handshake state, and who sends nothing gets
+        // none.
+        if !matches!(timeout_at(deadline, socket.readable()).await, Ok(Ok(()))) {
+            metrics.rejected(Rejection::HandshakeTimeout);
+            return None;
+        }
         let Ok(Ok(_permit)) = timeout_at(deadline, self.handshakes.acquire()).await else {
             metrics.rejected(Rejection::Handshakes);
             return None;

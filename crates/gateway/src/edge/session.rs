@@ -12,7 +12,7 @@ use super::transport::Transport;
 use super::worker::Worker;
 
 /// How many reads one turn grants a socket before the others get theirs.
-const READS_A_TURN: usize = 4;
+const READS_A_TURN: usize = 2;
 
 /// A connection's socket and what the edge must know of it.
 pub(super) struct Session {
@@ -46,8 +46,6 @@ pub(super) enum Phase {
         reason: Disconnect,
         /// When the socket is dropped whatever the peer does.
         deadline: Tick,
-        /// Whether the peer has nothing more to say, so that the socket can go as soon as the outbox is written.
-        peer_done: bool,
     },
 }
 
@@ -110,6 +108,7 @@ impl Worker {
                 }
             }
         }
+        self.await_room(key);
         plaintext.clear();
         self.scratch = scratch;
         self.plaintext = plaintext;

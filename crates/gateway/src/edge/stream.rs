@@ -18,9 +18,11 @@ use crate::metrics::{Metrics, Rejection};
 /// What actix-http reads from and writes to.
 pub(super) struct Stream {
     kind: Kind,
-    /// When the request's head must be there; `None` once something was answered, from when on HTTP's own keep-alive
-    /// deadline holds.
-    deadline: Option<Pin<Box<Sleep>>>,
+    /// When HTTP must be over: the upgrade made, or one request answered and the connection closed. Nothing else bounds
+    /// a connection in this phase.
+    deadline: Pin<Box<Sleep>>,
+    /// Whether something was answered.
+    answered: bool,
     /// When the socket was accepted, TLS handshake not included yet.
     accepted: Instant,
     metrics: Arc<Metrics>,
@@ -38,11 +40,28 @@ impl Stream {
         deadline: Sleep,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { kind: Kind::Plain(socket), deadline: Some(Box::pin(deadline)), accepted, metrics }
+        Self { kind: Kind::Plain(socket), deadline: Box::pin(deadline), answered: false, accepted, metrics }
     }
 
     pub(super) fn tls(stream: TlsStream, accepted: Instant, deadline: Sleep, metrics: Arc<Metrics>) -> Self {
-        Self { kind: Kind::Tls(Box::new(stream)), deadline: Some(Box::pin(deadline)), accepted, metrics }
+        Self {
+            kind: Kind::Tls(Box::new(stream)),
+            deadline: Box::pin(deadline),
+            answered: false,
+            accepted,
+            metrics,
+        }
+    }
+
+    /// Fails once the deadline has passed; wakes the connection's task when it does.
+    fn in_time(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.deadline.as_mut().poll(cx).is_pending() {
+            return Ok(());
+        }
+        if !std::mem::replace(&mut self.answered, true) {
+            self.metrics.rejected(Rejection::HandshakeTimeout);
+        }
+        Err(io::ErrorKind::TimedOut.into())
     }
 
     /// Gives the socket up to the worker's poller, with the bytes that were decrypted but not read.
@@ -68,13 +87,7 @@ impl AsyncRead for Stream {
             Kind::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, into),
         };
         // A head that trickles in is as late as one that does not come.
-        if let Some(deadline) = &mut this.deadline
-            && deadline.as_mut().poll(cx).is_ready()
-        {
-            this.deadline = None;
-            this.metrics.rejected(Rejection::HandshakeTimeout);
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
+        this.in_time(cx)?;
         read
     }
 }
@@ -82,7 +95,8 @@ impl AsyncRead for Stream {
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.deadline = None;
+        this.in_time(cx)?;
+        this.answered = true;
         match &mut this.kind {
             Kind::Plain(socket) => Pin::new(socket).poll_write(cx, bytes),
             Kind::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, bytes),
@@ -90,7 +104,9 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().kind {
+        let this = self.get_mut();
+        this.in_time(cx)?;
+        match &mut this.kind {
             Kind::Plain(socket) => Pin::new(socket).poll_flush(cx),
             Kind::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
         }

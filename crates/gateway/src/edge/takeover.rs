@@ -21,7 +21,7 @@ use actix_web::{HttpMessage as _, HttpResponse};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
-use super::handshake::Takeover;
+use super::handshake::{Takeover, Upgradable};
 use super::stream::Stream;
 use super::worker::{Adoption, Worker};
 
@@ -43,6 +43,7 @@ where
     B: MessageBody,
 {
     let mut parts = framed.into_parts();
+    request.extensions_mut().insert(Upgradable);
     let response = timeout(deadline, app.call(request)).await.map_err(io_error)??;
     let takeover = response.request().extensions_mut().remove::<Takeover>();
     let (_, response) = response.into_parts();

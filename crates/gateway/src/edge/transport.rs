@@ -75,6 +75,11 @@ impl Transport {
         matches!(self, Self::Tls(_, engine) if engine.peer_closed())
     }
 
+    /// Whether TLS has something to send that the socket did not take.
+    pub(crate) fn has_pending(&self) -> bool {
+        matches!(self, Self::Tls(_, engine) if !engine.outgoing().is_empty())
+    }
+
     /// Writes as much of the outbox as the socket takes; adds the bytes it took to `sent`.
     pub(crate) fn write(
         &mut self,
@@ -88,11 +93,14 @@ impl Transport {
         }
     }
 
-    /// Says that nothing more will be written: close_notify for TLS, then a FIN.
+    /// Says that nothing more will be written: close_notify for TLS, then a FIN. Where the socket has no room even for
+    /// that, the peer does not read and learns it from the end of the connection.
     pub(crate) fn shutdown(&mut self) -> io::Result<()> {
         if let Self::Tls(socket, engine) = self {
             engine.send_close()?;
-            send(socket, engine)?;
+            if send(socket, engine)? == Written::Blocked {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
         }
         self.socket().shutdown(Shutdown::Write)
     }

@@ -43,8 +43,14 @@ const READ_SIZE: usize = 64 * 1024;
 /// How many inbox items one turn takes at most, so that sockets get their turn.
 const MAX_INBOUND: usize = 1024;
 
-/// How many channels may wait to be left while the relay's queue is full; beyond, new ones are refused.
-const LEAVE_BACKLOG: usize = 64;
+/// How long an ended connection may take to take its Close frame and close.
+const CLOSING: Duration = Duration::from_secs(5);
+
+/// How late a tick may be before the worker counts as held up.
+const LATE: Duration = Duration::from_secs(1);
+
+/// How long a worker that was held up reads before it sweeps.
+const CATCH_UP: Duration = Duration::from_millis(250);
 
 /// What every worker shares.
 pub(crate) struct Common {
@@ -82,7 +88,8 @@ pub(crate) struct Worker {
     pub(super) watched: Vec<SessionKey>,
     /// Sessions that had more to read than one turn takes.
     pub(super) unread: Vec<SessionKey>,
-    /// Channels to leave as soon as the relay's queue has room.
+    /// Channels to leave as soon as the relay's queue has room; while there are any, no channel is joined. Bounded by
+    /// the channels the shard had.
     leaving: VecDeque<tidegate_protocol::ChannelName>,
     pub(super) draining: Option<Draining>,
     /// When the publications of this turn were received.
@@ -199,16 +206,20 @@ impl Worker {
         }
     }
 
-    /// Reads every socket that is ready.
+    /// Reads every socket that is ready, for [`CATCH_UP`] at most: who floods must not hold up the sweep for ever.
     fn catch_up(&mut self, poller: &mut Poller) -> io::Result<()> {
-        loop {
+        let began = Instant::now();
+        self.tick();
+        while began.elapsed() < CATCH_UP {
             let events = poller.look()?;
-            if events.is_empty() {
-                return Ok(());
+            if events.is_empty() && self.unread.is_empty() {
+                break;
             }
             self.ready(events);
+            self.read_unread();
             self.settle();
         }
+        Ok(())
     }
 
     /// Something came from the relay or from another thread of the node.
@@ -306,9 +317,6 @@ impl Worker {
                 break;
             }
         }
-        if self.leaving.len() > LEAVE_BACKLOG {
-            tracing::warn!(waiting = self.leaving.len(), "the relay does not take what the worker leaves");
-        }
         if let Some(stats) = self.common.stats.get(usize::from(self.id.0)) {
             let connections = self.shard.session_counts().iter().sum::<usize>();
             stats.connections.store(connections as u64, Ordering::Relaxed);
@@ -318,12 +326,6 @@ impl Worker {
         }
     }
 }
-
-/// How long an ended connection may take to take its Close frame and close.
-const CLOSING: Duration = Duration::from_secs(5);
-
-/// How late a tick may be before the worker counts as held up.
-const LATE: Duration = Duration::from_secs(1);
 
 /// The worker's task. Returns only when its poller has failed.
 async fn run(worker: Rc<RefCell<Worker>>, mut poller: Poller, inbox: Inbox<Inbound>) {
@@ -363,15 +365,18 @@ async fn turns(
                 swept = Instant::now();
             }
             events = poller.ready() => worker.borrow_mut().ready(events?),
-            () = inbox.ready() => more = true,
+            () = inbox.ready() => {}
             // Work left over from the last turn: the other branches looked first, now it goes on.
             () = tokio::task::yield_now(), if unfinished => {}
         }
-        let mut worker = worker.borrow_mut();
-        if more {
+        {
+            let mut worker = worker.borrow_mut();
             more = inbox.take(MAX_INBOUND, |inbound| worker.inbound(inbound));
+            worker.read_unread();
+            worker.settle();
         }
-        worker.read_unread();
-        worker.settle();
+        // A busy poller is always ready, and awaiting it spends nothing: without this the runtime would not get to its
+        // own timers and sockets, and one client that never stops could hold up the worker.
+        tokio::task::yield_now().await;
     }
 }

@@ -4,8 +4,9 @@
 //!
 //! 1. The shard ends the session: no publication reaches it any more, its Close frame is the last in its outbox.
 //! 2. The outbox is written, then our side of the socket is shut.
-//! 3. The socket is dropped when the peer has closed too, or at the deadline. A peer that has sent its Close frame
-//!    already is not waited for: RFC 6455, 7.1.1, wants the server to close first.
+//! 3. The socket is dropped when the peer has closed too, or at the deadline. RFC 6455, 7.1.1, wants the server to
+//!    close first, which the FIN of step 2 is; dropping the socket then already would reset the connection if the peer
+//!    still sends, and the reset could take the Close frame with it.
 //! 4. Dropping the session gives the permit back.
 
 use std::io::ErrorKind;
@@ -46,6 +47,18 @@ impl Worker {
         }
     }
 
+    /// TLS may have answered by itself while it read; what the socket did not take goes out when it has room.
+    pub(super) fn await_room(&mut self, key: SessionKey) {
+        let now = self.now;
+        if let Some(session) = self.session(key)
+            && session.transport.has_pending()
+            && session.stalled.is_none()
+        {
+            session.stalled = Some(now);
+            self.watch(key);
+        }
+    }
+
     /// A socket has room again.
     pub(super) fn writable(&mut self, key: SessionKey) {
         if self.session(key).is_some_and(|session| session.stalled.is_some()) {
@@ -63,8 +76,7 @@ impl Worker {
         if session.phase != Phase::Open {
             return;
         }
-        let peer_done = matches!(reason, Disconnect::Closed | Disconnect::Lost);
-        session.phase = Phase::Ending { reason, deadline, peer_done };
+        session.phase = Phase::Ending { reason, deadline };
         session.unfinished = None;
         if reason == Disconnect::Lost {
             self.remove(key);
@@ -77,8 +89,7 @@ impl Worker {
     /// Everything is written to a session that has ended.
     fn written_out(&mut self, key: SessionKey) {
         let Some(session) = self.session(key) else { return };
-        let Phase::Ending { peer_done, .. } = session.phase else { return };
-        if peer_done || session.transport.shutdown().is_err() {
+        if session.transport.shutdown().is_err() {
             self.remove(key);
         }
     }
@@ -96,7 +107,7 @@ impl Worker {
             Phase::Open => {
                 let deadline = self.now;
                 if let Some(session) = self.session(key) {
-                    session.phase = Phase::Ending { reason, deadline, peer_done: true };
+                    session.phase = Phase::Ending { reason, deadline };
                 }
                 self.remove(key);
             }

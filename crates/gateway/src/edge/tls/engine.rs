@@ -4,8 +4,8 @@ use std::io;
 use std::sync::Arc;
 
 use rustls::ServerConfig;
-use rustls::server::UnbufferedServerConnection;
-use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
+use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
+use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus, WriteTraffic};
 
 /// The largest plaintext of one record (RFC 8446, 5.1).
 pub(crate) const MAX_PLAINTEXT: usize = 16 * 1024;
@@ -113,7 +113,8 @@ impl Engine {
                 // Early data is not offered, and a state unknown to us cannot be served.
                 Ok(_) => return Err(io::Error::new(io::ErrorKind::InvalidData, "tls: unexpected state")),
                 Err(error) => {
-                    self.encode_alert();
+                    used += discard;
+                    self.encode_alert(&mut input[used..]);
                     return Err(invalid(error));
                 }
             }
@@ -125,8 +126,8 @@ impl Engine {
     }
 
     /// After a failure rustls has an alert to send: takes it out, so that the peer learns the reason.
-    fn encode_alert(&mut self) {
-        let status = self.conn.process_tls_records(&mut []);
+    fn encode_alert(&mut self, unfinished: &mut [u8]) {
+        let status = self.conn.process_tls_records(unfinished);
         if let Ok(ConnectionState::EncodeTlsData(mut data)) = status.state {
             let mut alert = [0; 256];
             if let Ok(size) = data.encode(&mut alert) {
@@ -138,26 +139,41 @@ impl Engine {
     /// Encrypts up to [`MAX_PLAINTEXT`] bytes into the outgoing bytes.
     pub(crate) fn send(&mut self, plaintext: &[u8]) -> io::Result<()> {
         debug_assert!(plaintext.len() <= MAX_PLAINTEXT);
-        // Handshake leftovers (a key update's answer) go first.
-        self.process(&mut [], &mut Vec::new())?;
-        let status = self.conn.process_tls_records(&mut []);
-        let Ok(ConnectionState::WriteTraffic(mut traffic)) = status.state else {
-            return Err(io::Error::new(io::ErrorKind::NotConnected, "tls: not ready to send"));
-        };
-        append(&mut self.outgoing, plaintext.len() + RECORD_OVERHEAD, |out| {
-            traffic.encrypt(plaintext, out).map_err(Grow::from)
-        })
+        self.writing(plaintext.len() + RECORD_OVERHEAD, |traffic, out| traffic.encrypt(plaintext, out))
     }
 
     /// Puts the alert that ends our side into the outgoing bytes.
     pub(crate) fn send_close(&mut self) -> io::Result<()> {
-        let status = self.conn.process_tls_records(&mut []);
-        if let Ok(ConnectionState::WriteTraffic(mut traffic)) = status.state {
-            append(&mut self.outgoing, RECORD_OVERHEAD, |out| {
-                traffic.queue_close_notify(out).map_err(Grow::from)
-            })?;
+        self.writing(RECORD_OVERHEAD, |traffic, out| traffic.queue_close_notify(out))
+    }
+
+    /// Appends what `encode` writes, behind what TLS itself has to say (a key update's answer).
+    ///
+    /// rustls remembers places in the unfinished input, so it is shown that input even when only writing: an empty
+    /// slice in its stead would make it look beyond the end.
+    fn writing(
+        &mut self,
+        room: usize,
+        mut encode: impl FnMut(
+            &mut WriteTraffic<'_, ServerConnectionData>,
+            &mut [u8],
+        ) -> Result<usize, EncryptError>,
+    ) -> io::Result<()> {
+        let mut incoming = std::mem::take(&mut self.incoming);
+        // What is unfinished was run already and decrypts to nothing more.
+        let used = self.process(&mut incoming, &mut Vec::new())?;
+        incoming.drain(..used);
+        let status = self.conn.process_tls_records(&mut incoming);
+        let written = match status.state {
+            Ok(ConnectionState::WriteTraffic(mut traffic)) => {
+                append(&mut self.outgoing, room, |out| encode(&mut traffic, out).map_err(Grow::from))
+            }
+            _ => Err(io::Error::new(io::ErrorKind::NotConnected, "tls: not ready to send")),
+        };
+        if !incoming.is_empty() {
+            self.incoming = incoming;
         }
-        Ok(())
+        written
     }
 
     /// Bytes to send.

@@ -154,3 +154,37 @@ fn what_is_not_tls_is_an_error_and_not_held() {
     assert!(engine.receive(&mut b"GET / HTTP/1.1\r\n\r\n".to_vec(), &mut plaintext).is_err());
     assert_eq!(engine.held_bytes(), engine.outgoing().len());
 }
+
+/// The bytes of a record of the handshake type, as a client may cut its messages.
+fn handshake_record(body: &[u8]) -> Vec<u8> {
+    let mut record = vec![0x16, 3, 1, 0, body.len() as u8];
+    record.extend_from_slice(body);
+    record
+}
+
+#[test]
+fn a_cut_handshake_message_with_something_else_behind_it_is_an_error_and_no_panic() {
+    let (_, mut engine) = pair(&rustls::version::TLS13);
+    let mut plaintext = Vec::new();
+    // The first bytes of a ClientHello of 512 bytes, then application data.
+    let mut wire = handshake_record(&[1, 0, 2, 0, 3]);
+    wire.extend([0x17, 3, 3, 0, 1, 0]);
+    assert!(engine.receive(&mut wire, &mut plaintext).is_err());
+}
+
+#[test]
+fn writing_while_a_handshake_message_is_unfinished_does_no_harm() {
+    // A ClientHello cut at every place, with our side asked to write in between: refused, and the handshake goes on.
+    let (mut client, mut engine) = pair(&rustls::version::TLS13);
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).expect("a vector takes everything");
+    let body = hello.split_off(5);
+    let mut plaintext = Vec::new();
+    for part in body.chunks(40) {
+        assert!(engine.send_close().is_err(), "nothing can be written yet");
+        assert!(engine.send(b"early").is_err(), "nothing can be written yet");
+        engine.receive(&mut handshake_record(part), &mut plaintext).expect("a part of a good message");
+    }
+    exchange(&mut client, &mut engine, 1 << 20);
+    assert!(!engine.handshaking() && !client.is_handshaking());
+}
