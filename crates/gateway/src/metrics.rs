@@ -61,6 +61,8 @@ pub(crate) struct Metrics {
     pub bytes_sent: IntCounter,
     slow_consumers: IntCounter,
     heartbeat_timeouts: IntCounter,
+    /// How late a worker's sweep was, in seconds.
+    pub worker_lag: Histogram,
 
     publications: [IntCounter; Source::ALL.len()],
     publication_rejected: [IntCounter; REFUSALS.len()],
@@ -156,6 +158,11 @@ impl Metrics {
             )?,
             heartbeat_timeouts: new
                 .counter("heartbeat_timeouts_total", "Connections ended because no pong came in time.")?,
+            worker_lag: new.histogram(
+                "worker_lag_seconds",
+                "How late the sweeps of the workers were: what their connections waited at most.",
+                &FAST,
+            )?,
             publications: new.counters(
                 "publications_total",
                 "Publications, by where they came from.",

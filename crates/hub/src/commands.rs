@@ -258,4 +258,4 @@ impl Shard {
 
 /// What a subscribe command gets whose subscription was withdrawn before the relay answered: every command has an
 /// answer, and a temporary error does no harm to an SDK that has subscribed again meanwhile.
-pub(crate) const WITHDRAWN: ErrorCode = ErrorCode::Internal;
+const WITHDRAWN: ErrorCode = ErrorCode::Internal;

@@ -4,7 +4,6 @@ use tidegate_protocol::control::{DisconnectControl, SubscriptionControl};
 use tidegate_protocol::{ChannelName, Control, Disconnect, Push, Reply, UnsubscribeCode};
 use uuid::Uuid;
 
-use crate::commands::WITHDRAWN;
 use crate::membership::Standing;
 use crate::shard::{SessionKey, Shard};
 
@@ -28,8 +27,10 @@ impl Shard {
         let channel = control.channel.as_str();
         for SessionKey { index, .. } in self.selected(&control.user, &control.client) {
             let Some(waiter) = self.leave(index, channel) else { continue };
+            // An SDK ignores the push while its subscribe is unanswered, and tries again after an error: only behind a
+            // success does the end count.
             if let Some(id) = waiter.and_then(|waiter| waiter.id) {
-                self.send_reply(index, id, &Reply::Error(WITHDRAWN));
+                self.send_reply(index, id, &Reply::Subscribe(Default::default()));
             }
             self.send_push(index, &Push::Unsubscribe(channel, UnsubscribeCode::Server));
         }

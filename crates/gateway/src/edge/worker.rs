@@ -357,7 +357,9 @@ async fn turns(
             biased;
             _ = ticks.tick() => {
                 let mut worker = worker.borrow_mut();
-                if swept.elapsed() > LATE {
+                let lag = swept.elapsed().saturating_sub(TICK);
+                worker.common.metrics.worker_lag.observe(lag.as_secs_f64());
+                if lag > LATE {
                     // The worker was held up: pongs that wait in the sockets are not late, only unread.
                     worker.catch_up(poller)?;
                 }
