@@ -24,6 +24,7 @@ test: ## Install what the tests need, build the release node, run every test
 	$(phase) "build the node" cargo build --release -p tidegate-gateway
 	$(phase) "build the tests" cargo test --workspace --no-run
 	$(phase) "run the tests" cargo test --workspace
+	$(phase) "the Autobahn suite" tests/autobahn/run.sh
 
 lint: ## Check formatting, clippy without warnings, the licences and sources of dependencies
 	$(need) cargo cc
