@@ -35,6 +35,15 @@ pub(crate) fn sample(payload: &[u8]) -> String {
     payload[..payload.len().min(64)].escape_ascii().to_string()
 }
 
+/// A text that may repeat what a peer sent, cut to fit a log line.
+pub(crate) fn shortened(text: &str) -> String {
+    const MOST: usize = 256;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,5 +64,11 @@ mod tests {
     fn a_sample_shows_64_bytes_and_no_raw_control_characters() {
         assert_eq!(sample(b"a\n\x01\xff"), "a\\n\\x01\\xff");
         assert_eq!(sample(&[b'x'; 1000]).len(), 64);
+    }
+
+    #[test]
+    fn a_long_text_is_cut_between_characters() {
+        assert_eq!(shortened("größe"), "größe");
+        assert_eq!(shortened(&"ö".repeat(1000)), format!("{}...", "ö".repeat(256)));
     }
 }

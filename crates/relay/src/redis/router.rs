@@ -13,6 +13,7 @@ use ::redis::aio::{AsyncPushSender, SendError};
 use ::redis::{PushInfo, PushKind, Value};
 use bytes::Bytes;
 use tidegate_protocol::codec::json::payload_from;
+use tidegate_protocol::control::ControlError;
 use tidegate_protocol::{ChannelName, Control, Publication};
 use tokio::sync::Notify;
 
@@ -22,7 +23,7 @@ use crate::interest::Interest;
 use crate::names::{Names, Origin};
 use crate::settings::RedisSettings;
 use crate::sink::{Observation, Sink};
-use crate::sparse::{Sparse, sample};
+use crate::sparse::{Sparse, sample, shortened};
 
 /// The largest message on a control channel: a part of a survey's answer with the longest channel names fits.
 const MAX_CONTROL_BYTES: usize = 2 * 1024 * 1024;
@@ -134,9 +135,9 @@ impl Ear {
             }
             return;
         }
-        match serde_json::from_slice::<Control>(&payload) {
+        match Control::parse(&payload) {
             Ok(control) => self.sink.control(control),
-            Err(_) => self.refuse("control", from, &payload),
+            Err(error) => self.refuse_because("control", from, &payload, Some(&error)),
         }
     }
 
@@ -151,10 +152,15 @@ impl Ear {
     }
 
     fn refuse(&self, reason: &'static str, from: &str, payload: &[u8]) {
+        self.refuse_because(reason, from, payload, None);
+    }
+
+    fn refuse_because(&self, reason: &'static str, from: &str, payload: &[u8], why: Option<&ControlError>) {
         self.sink.observe(Observation::Refused(reason));
         if let Some(held_back) = self.refused.speak(Instant::now()) {
             let (sample, bytes) = (sample(payload), payload.len());
-            tracing::warn!(reason, channel = from, bytes, %sample, held_back, "refused a message from redis");
+            let why = why.map(|why| shortened(&why.to_string()));
+            tracing::warn!(reason, why, channel = from, bytes, %sample, held_back, "refused a message from redis");
         }
     }
 
