@@ -28,7 +28,7 @@ pub(crate) enum Origin<'a> {
 }
 
 impl Names {
-    /// `prefix` must be what [`Names::prefix_is_fit`] accepts, `id` the node's.
+    /// `prefix` must be what `RedisSettings::check_prefix` accepts, `id` the node's.
     pub(crate) fn new(prefix: &str, id: &str) -> Self {
         Self {
             before: format!("{prefix}:{{"),
@@ -37,12 +37,6 @@ impl Names {
             nodes: format!("{prefix}:nodes"),
             node: format!("{prefix}:node:"),
         }
-    }
-
-    /// Braces would move the hash slot, white space and `*` would make ACL patterns lie.
-    pub(crate) fn prefix_is_fit(prefix: &str) -> bool {
-        (1..=64).contains(&prefix.len())
-            && prefix.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'{' | b'}' | b'*' | b'?' | b'['))
     }
 
     /// `tg:{news}`
@@ -113,15 +107,5 @@ mod tests {
         assert_eq!(names.origin(b"tg:control:n2"), Origin::Foreign);
         assert_eq!(names.origin(b"tg:{\xff}"), Origin::Foreign);
         assert_eq!(names.origin(b"other:{news}"), Origin::Foreign);
-    }
-
-    #[test]
-    fn a_prefix_that_would_break_names_is_refused() {
-        for good in ["tg", "my.app:tg", "a"] {
-            assert!(Names::prefix_is_fit(good), "{good}");
-        }
-        for bad in ["", "a b", "t{g", "t*", "ü", &"x".repeat(65)] {
-            assert!(!Names::prefix_is_fit(bad), "{bad}");
-        }
     }
 }

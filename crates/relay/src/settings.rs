@@ -28,7 +28,7 @@ pub struct RedisSettings {
     pub prefix: String,
     /// How long a command may take, the connection's making included.
     pub command_timeout: Duration,
-    /// How many pooled connections commands may use.
+    /// How many pooled connections commands may use: [`RedisSettings::LEAST_POOL_SIZE`] or more.
     pub pool_size: usize,
     /// How long a channel stays subscribed after its last local subscriber left.
     pub linger: Duration,
@@ -36,6 +36,21 @@ pub struct RedisSettings {
     pub heartbeat: Duration,
     /// The largest publication taken from Redis, in bytes.
     pub max_publication_bytes: usize,
+}
+
+impl RedisSettings {
+    /// The fewest pooled connections: publishing keeps one, registry and API need another.
+    pub const LEAST_POOL_SIZE: usize = 2;
+
+    /// What a prefix must be; the error is the rule. Braces would move the hash slot, white space and what a pattern
+    /// gives a meaning would make ACL rules lie.
+    pub fn check_prefix(prefix: &str) -> Result<(), &'static str> {
+        let fits = |b: u8| b.is_ascii_graphic() && !matches!(b, b'{' | b'}' | b'*' | b'?' | b'[' | b'\\');
+        if (1..=64).contains(&prefix.len()) && prefix.bytes().all(fits) {
+            return Ok(());
+        }
+        Err(r"must be 1 to 64 visible ASCII characters without { } * ? [ \")
+    }
 }
 
 /// Text that must not be shown.
@@ -57,5 +72,20 @@ impl Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_that_would_break_names_is_refused() {
+        for good in ["tg", "my.app:tg", "a"] {
+            assert_eq!(RedisSettings::check_prefix(good), Ok(()), "{good}");
+        }
+        for bad in ["", "a b", "t{g", "t*", "t?", "t[a]", "t\\g", "ü", &"x".repeat(65)] {
+            assert!(RedisSettings::check_prefix(bad).is_err(), "{bad}");
+        }
     }
 }

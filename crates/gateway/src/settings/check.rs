@@ -32,6 +32,8 @@ const SCOPES: [(&str, Scope); 3] =
 const FORMATS: [(&str, LogFormat); 3] =
     [("auto", LogFormat::Auto), ("human", LogFormat::Human), ("json", LogFormat::Json)];
 
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -167,7 +169,7 @@ fn redis(reader: &mut Reader<'_>) -> RedisSettings {
         ca,
         prefix: reader.take("relay.redis.prefix", prefix),
         command_timeout: reader.take("relay.redis.command_timeout", duration(50 * MILLISECOND..=MINUTE)),
-        pool_size: reader.take("relay.redis.pool_size", number(1..=1024)),
+        pool_size: reader.take("relay.redis.pool_size", number(RedisSettings::LEAST_POOL_SIZE..=1024)),
         linger: reader.take("relay.redis.linger", duration(Duration::ZERO..=10 * MINUTE)),
         heartbeat: reader.take("relay.redis.heartbeat", duration(200 * MILLISECOND..=5 * MINUTE)),
         max_publication_bytes: reader.take("relay.redis.max_publication_bytes", size(64..=64 << 20)),
@@ -294,21 +296,20 @@ fn namespace_name(value: &Value) -> Result<String, String> {
 
 fn prefix(value: &Value) -> Result<String, String> {
     let prefix = word(value)?;
-    // It stands before a channel's name in keys, under the same rules.
-    match ChannelName::parse(&prefix) {
-        Ok(_) if prefix.len() <= 64 => Ok(prefix),
-        Ok(_) => Err("may have 64 bytes at most".to_owned()),
-        Err(_) => Err("may not contain white space, control characters, `{`, `}` or `*`".to_owned()),
-    }
+    RedisSettings::check_prefix(&prefix)?;
+    Ok(prefix)
 }
 
 fn level(value: &Value) -> Result<String, String> {
     let level = word(value)?;
+    let advice = "must be error, warn, info, debug, trace or off, or directives such as info,tidegate=debug";
+    // A filter would take any other word for the name of a module, and silence all the rest.
+    if !level.contains(['=', ',']) && !LEVELS.iter().any(|known| level.eq_ignore_ascii_case(known)) {
+        return Err(advice.to_owned());
+    }
     match tracing_subscriber::EnvFilter::try_new(&level) {
         Ok(_) => Ok(level),
-        Err(error) => Err(format!(
-            "must be error, warn, info, debug, trace or off, or directives such as info,tidegate=debug ({error})"
-        )),
+        Err(error) => Err(format!("{advice} ({error})")),
     }
 }
 

@@ -63,11 +63,12 @@ impl RedisRelay {
         identity: Identity,
         sink: Arc<dyn Sink>,
     ) -> Result<Self, RelayError> {
-        if !Names::prefix_is_fit(&settings.prefix) {
-            return Err(RelayError::Settings(format!(
-                "relay.redis.prefix: {:?} must be 1 to 64 visible ASCII characters without {{ }} * ? [",
-                settings.prefix
-            )));
+        let refuse = |key: &str, what: String| RelayError::Settings(format!("relay.redis.{key}: {what}"));
+        RedisSettings::check_prefix(&settings.prefix)
+            .map_err(|rule| refuse("prefix", format!("{:?} {rule}", settings.prefix)))?;
+        let (asked, least) = (settings.pool_size, RedisSettings::LEAST_POOL_SIZE);
+        if asked < least {
+            return Err(refuse("pool_size", format!("{asked} must be {least} or more")));
         }
         let server = Arc::new(Server::new(&settings)?);
         let pool = server.pool()?;

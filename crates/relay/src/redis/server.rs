@@ -75,13 +75,7 @@ impl Server {
             None => Client::open(info).map_err(|error| refuse(format!("url: {error}")))?,
         };
         let info = client.get_connection_info().clone();
-        Ok(Self {
-            info,
-            address,
-            command_timeout: settings.command_timeout,
-            // The publishing lane keeps one; the registry needs another.
-            pool_size: settings.pool_size.max(2),
-        })
+        Ok(Self { info, address, command_timeout: settings.command_timeout, pool_size: settings.pool_size })
     }
 
     /// Connections for commands.

@@ -123,7 +123,13 @@ fn rules_between_keys_are_checked() {
         (&[("relay.redis.ca", "Cargo.toml")], "relay.redis.ca", "without effect"),
         (&[("relay.redis.url", "rediss://h/0#insecure")], "relay.redis.url", "nothing behind it"),
         (&[("relay.redis.username", "a"), ("workers", "0")], "relay.redis.username", "without a password"),
-        (&[("relay.redis.prefix", "a{b")], "relay.redis.prefix", "may not contain"),
+        (&[("relay.redis.prefix", "a{b")], "relay.redis.prefix", "visible ASCII characters without"),
+        (&[("relay.redis.prefix", "a?b")], "relay.redis.prefix", "visible ASCII characters without"),
+        (&[("relay.redis.prefix", "größe")], "relay.redis.prefix", "visible ASCII characters without"),
+        (&[("relay.redis.pool_size", "1")], "relay.redis.pool_size", "from 2 to 1024"),
+        (&[("log.level", "verbose")], "log.level", "must be error, warn, info"),
+        (&[("log.level", "tidegate")], "log.level", "must be error, warn, info"),
+        (&[("log.level", "3")], "log.level", "must be error, warn, info"),
         (
             &[("namespaces", r#"[{"name":"a","subscribe":"subscriber"}]"#)],
             "namespaces[0].subscribe",
@@ -144,6 +150,15 @@ fn rules_between_keys_are_checked() {
         let problems = with_flags(pairs).unwrap_err();
         let found = problems.0.iter().find(|problem| problem.key == key);
         assert!(found.is_some_and(|problem| problem.advice.contains(advice)), "{problems}");
+    }
+}
+
+#[test]
+fn a_log_level_is_a_level_or_directives() {
+    for level in
+        ["off", "error", "WARN", "info", "debug", "trace", "info,tidegate=debug", "tidegate_relay=trace"]
+    {
+        assert_eq!(with_flags(&[("log.level", level)]).unwrap().settings.log.level, level);
     }
 }
 
