@@ -20,6 +20,8 @@ pub(crate) enum Inbound {
     Publication(Arc<Broadcast>, Instant),
     /// The answer to `Effect::Join`.
     Joined(ChannelName, Result<(), ErrorCode>),
+    /// The channel is not heard any more.
+    Lost(ChannelName),
     /// The answer to `Effect::Publish`.
     Published(SessionKey, u32, Result<(), ErrorCode>),
     /// A control message.
@@ -133,6 +135,10 @@ impl Sink for Switchboard {
     fn joined(&self, worker: WorkerId, channel: &ChannelName, result: Result<(), RelayError>) {
         let result = result.map_err(|error| temporary(&error, "subscribe"));
         self.send(usize::from(worker.0), Inbound::Joined(channel.clone(), result), "joined");
+    }
+
+    fn lost(&self, worker: WorkerId, channel: &ChannelName) {
+        self.send(usize::from(worker.0), Inbound::Lost(channel.clone()), "lost");
     }
 
     fn published(&self, ticket: Ticket, result: Result<(), RelayError>) {

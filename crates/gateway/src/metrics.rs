@@ -185,7 +185,7 @@ impl Metrics {
                 .counter("relay_reconnects_total", "Connections to Redis that were made again.")?,
             relay_gaps: new.counter(
                 "relay_gaps_total",
-                "Subscribed channels that may have missed publications while the relay was down.",
+                "Subscribed channels that may have missed publications: the relay was down, or Redis refuses them now.",
             )?,
             relay_dropped: new.counter(
                 "relay_dropped_publications_total",
@@ -220,6 +220,7 @@ impl Metrics {
                 self.relay_up.set(0);
                 self.relay_gaps.inc_by(channels as u64);
             }
+            Observation::Missed { channels } => self.relay_gaps.inc_by(channels as u64),
             Observation::Reconnected => self.relay_reconnects.inc(),
             Observation::Refused(reason) => self.refused(reason),
             Observation::Dropped(count) => self.relay_dropped.inc_by(count),

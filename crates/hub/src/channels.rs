@@ -154,6 +154,16 @@ impl Channels {
         Some(waiters)
     }
 
+    /// The relay does not hear the channel any more: forgets it and gives back its members. `None` while the relay has
+    /// not answered.
+    pub(crate) fn lose(&mut self, slot: u32) -> Option<Vec<u32>> {
+        let Hearing::Active(members) = &mut self.slab.get_mut(slot as usize)?.hearing else { return None };
+        let members = std::mem::take(members).into_vec();
+        self.members -= members.len();
+        self.forget(slot);
+        Some(members)
+    }
+
     /// Forgets a channel that nobody is in.
     pub(crate) fn forget(&mut self, slot: u32) -> Option<ChannelName> {
         let channel = self.slab.try_remove(slot as usize)?;

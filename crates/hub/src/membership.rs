@@ -1,6 +1,6 @@
 //! Sessions entering and leaving channels: both sides of a subscription change together here.
 
-use tidegate_protocol::{ChannelName, ErrorCode, Push, Reply};
+use tidegate_protocol::{ChannelName, ErrorCode, Push, Reply, UnsubscribeCode};
 
 use crate::channels::{Entered, Waiter};
 use crate::effect::Effect;
@@ -106,6 +106,21 @@ impl Shard {
                     }
                 }
             }
+        }
+    }
+
+    /// The relay does not hear the channel any more: takes everybody out of it and tells them.
+    pub(crate) fn lose(&mut self, name: &ChannelName) {
+        let Some(channel) = self.channels.find(name.as_str()) else { return };
+        let Some(members) = self.channels.lose(channel) else { return };
+        // Everybody forgets the channel's slot before anything else can take it.
+        for &index in &members {
+            if let Some(connected) = self.sessions.connected_at_mut(index) {
+                connected.subscriptions.remove(channel);
+            }
+        }
+        for index in members {
+            self.send_push(index, &Push::Unsubscribe(name.as_str(), UnsubscribeCode::InsufficientState));
         }
     }
 

@@ -133,6 +133,13 @@ impl Shard {
         self.settle(channel, result);
     }
 
+    /// The relay heard the channel and cannot hear it any more: its members are unsubscribed with 2500, after which
+    /// SDKs subscribe again by themselves. The channel is forgotten without an `Effect::Leave`. Does nothing while the
+    /// relay's answer to a join is out, for that will say how it stands.
+    pub fn lost(&mut self, channel: &ChannelName) {
+        self.lose(channel);
+    }
+
     /// The relay acknowledged a client's publication, or could not take it.
     pub fn published(&mut self, session: SessionKey, id: u32, result: Result<(), ErrorCode>) {
         if self.sessions.get(session).is_none() {

@@ -56,6 +56,15 @@ pub(crate) enum Join {
     Later,
 }
 
+/// Whom a refusal of Redis concerns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Refused {
+    /// Workers whose join fails.
+    pub(crate) waiting: WorkerSet,
+    /// Workers that joined on an earlier connection and hear nothing more: the rights were changed under them.
+    pub(crate) joined: WorkerSet,
+}
+
 /// The channels of the node.
 #[derive(Debug)]
 pub(crate) struct Interest {
@@ -161,10 +170,14 @@ impl Interest {
         }
     }
 
-    /// Redis refuses the channel: the workers to be told so. The channel is forgotten. A worker that joined it on an
-    /// earlier connection has had its answer and hears nothing more: the rights were changed under it.
-    pub(crate) fn refused(&mut self, channel: &ChannelName) -> WorkerSet {
-        self.channels.remove(channel).map_or_else(WorkerSet::default, |entry| entry.waiting)
+    /// Redis refuses the channel: the workers to be told so. The channel is forgotten.
+    pub(crate) fn refused(&mut self, channel: &ChannelName) -> Refused {
+        let Some(Entry { mut joined, waiting, .. }) = self.channels.remove(channel) else {
+            return Refused::default();
+        };
+        // Whoever waits has its answer by that.
+        joined.0 &= !waiting.0;
+        Refused { waiting, joined }
     }
 
     /// Who hears the channel.
@@ -342,6 +355,24 @@ mod tests {
         assert_eq!(interest.next_to_ask(10, 1), [news()]);
         assert_eq!(interest.confirmed("news"), Some((news(), set(&[]))));
         assert_eq!(interest.hears("news"), Some((news(), set(&[0]))));
+    }
+
+    #[test]
+    fn a_channel_that_redis_refuses_is_forgotten_and_whoever_heard_it_is_known() {
+        let mut interest = Interest::new(LINGER);
+        interest.join(WorkerId(0), &news());
+        interest.join(WorkerId(1), &news());
+        interest.next_to_ask(10, 1);
+        interest.confirmed("news");
+        interest.interrupted();
+        interest.restore();
+        interest.next_to_ask(10, 1);
+        interest.join(WorkerId(1), &news());
+        interest.join(WorkerId(2), &news());
+        assert_eq!(interest.refused(&news()), Refused { waiting: set(&[1, 2]), joined: set(&[0]) });
+        assert_eq!(interest.refused(&news()), Refused::default());
+        assert_eq!(interest.len(), 0);
+        assert_eq!(interest.join(WorkerId(0), &news()), Join::Later);
     }
 
     #[derive(Debug, Clone)]

@@ -70,7 +70,13 @@ pub enum Observation {
     Up,
     /// It cannot; `channels` were subscribed, and may have missed something.
     Down {
-        /// How many channels the interruption concerns.
+        /// How many channels the interruption concerns: 0 while all are still heard and only sending fails.
+        channels: usize,
+    },
+    /// Channels may have missed something without the relay's going down by it: it was down already, or Redis does
+    /// not let the node hear them any more.
+    Missed {
+        /// How many.
         channels: usize,
     },
     /// A connection to Redis was made again.
@@ -91,6 +97,10 @@ pub trait Sink: Send + Sync + 'static {
 
     /// The worker's interest in the channel is confirmed by Redis, or could not be.
     fn joined(&self, worker: WorkerId, channel: &ChannelName, result: Result<(), RelayError>);
+
+    /// The worker heard the channel, and Redis refuses it now. The worker's interest is forgotten: it need not leave,
+    /// and may join again.
+    fn lost(&self, worker: WorkerId, channel: &ChannelName);
 
     /// The answer to `Relay::submit`.
     fn published(&self, ticket: Ticket, result: Result<(), RelayError>);

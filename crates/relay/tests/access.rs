@@ -108,6 +108,35 @@ async fn a_channel_that_the_acl_forbids_is_refused_and_the_others_are_not() {
 }
 
 #[tokio::test]
+async fn a_channel_whose_rights_are_taken_away_is_lost_aloud() {
+    let server = RedisServer::start();
+    add_user(&server, "node", &NODE);
+    let (relay, recorder) = node("n1", as_user(&server, "node", "s3cret"));
+    for (worker, name) in [(0, "shut:1"), (3, "shut:1"), (1, "open:1")] {
+        joined(&relay, &recorder, worker, name);
+    }
+    // Redis cuts connections that hear what they may not.
+    let _: String = server.command(&[
+        "ACL",
+        "SETUSER",
+        "node",
+        "resetchannels",
+        "&tg:control",
+        "&tg:control:*",
+        "&tg:{open:*",
+    ]);
+    recorder.up(2);
+    assert_eq!(recorder.record().lost("shut:1"), [0, 3]);
+    assert_eq!(recorder.record().lost("open:1"), [] as [u8; 0]);
+    assert_eq!(recorder.record().gaps(), 3, "two by the interruption, one for good");
+    relay.publish(publication("open:1", "1")).await.expect("published");
+    recorder.hears(1, "open:1", &["1"]);
+    // And it may be heard again once it is allowed.
+    let _: String = server.command(&["ACL", "SETUSER", "node", "resetchannels", "&tg:*"]);
+    joined(&relay, &recorder, 0, "shut:1");
+}
+
+#[tokio::test]
 async fn a_wrong_password_is_an_outage_that_heals_when_it_is_put_right() {
     let server = RedisServer::start();
     add_user(&server, "node", &NODE);
@@ -192,6 +221,7 @@ async fn settings_that_cannot_work_are_named_and_show_no_password() {
         ("url", RedisSettings { url: "http://u:s3cret@host".into(), ..here.clone() }),
         ("url", RedisSettings { url: "rediss://u:s3cret@host/#insecure".into(), ..here.clone() }),
         ("prefix", RedisSettings { prefix: "a b".into(), ..here.clone() }),
+        ("pool_size", RedisSettings { pool_size: 1, ..here.clone() }),
         (
             "ca",
             RedisSettings {

@@ -12,14 +12,7 @@ use std::time::{Duration, Instant};
 
 use support::recorder::{Event, Record};
 use support::{Recorder, RedisServer, SOON, channel, joined, node, publication, settings, start, ticket};
-use tidegate_relay::{Observation, Relay, RelaySettings, WorkerId};
-
-fn down_with(record: &Record) -> Option<usize> {
-    record.events.iter().find_map(|event| match event {
-        Event::Observed(Observation::Down { channels }) => Some(*channels),
-        _ => None,
-    })
-}
+use tidegate_relay::{Observation, RedisSettings, Relay, RelaySettings, Secret, WorkerId};
 
 /// Publishes until Redis takes it: while it is away, every attempt must be answered within a bound.
 async fn published(relay: &Relay, name: &str, data: &str) {
@@ -50,7 +43,7 @@ async fn a_killed_pubsub_connection_is_made_again_with_its_channels() {
     }
     recorder.hears(0, "news", &["1", "2", "3"]);
     let record = recorder.record();
-    assert_eq!(down_with(&record), Some(2), "two channels may have missed something");
+    assert_eq!(record.gaps(), 6, "two channels may have missed something, each time");
     assert_eq!(record.count(|o| *o == Observation::Reconnected), 3);
     assert_eq!(server.subscribers("tg:{other}"), 1);
 }
@@ -179,10 +172,42 @@ async fn twenty_thousand_channels_are_subscribed_again_after_a_kill() {
     recorder.down(1);
     recorder.up(2);
     println!("{count} channels subscribed again {:?} after the kill", killed.elapsed());
-    assert_eq!(down_with(&recorder.record()), Some(count));
+    assert_eq!(recorder.record().gaps(), count);
     assert_eq!(server.command::<Vec<String>>(&["PUBSUB", "CHANNELS", "tg:{*"]).len(), count);
     published(&relay, "c19999", "1").await;
     recorder.hears(7, "c19999", &["1"]);
+}
+
+#[tokio::test]
+async fn a_relay_that_hears_and_cannot_speak_is_down() {
+    let server = RedisServer::start();
+    let add = ["ACL", "SETUSER", "node", "reset", "on", ">s3cret", "~*", "&*", "+@all"];
+    let _: String = server.command(&add);
+    let as_node = RedisSettings {
+        username: Some("node".into()),
+        password: Some(Secret::new("s3cret".into())),
+        ..settings(&server.url())
+    };
+    let (relay, recorder) = node("n1", as_node);
+    joined(&relay, &recorder, 0, "news");
+    // Who is in stays in: the subscription. Whoever is sent out does not come back: everything else.
+    let _: String = server.command(&["ACL", "SETUSER", "node", "resetpass", ">other"]);
+    let _: u64 = server.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+    recorder.down(1);
+    assert!(!relay.status().up);
+    assert_eq!(recorder.record().gaps(), 0, "everything is still heard");
+    let _: u64 = server.command(&["PUBLISH", "tg:{news}", "1"]);
+    recorder.hears(0, "news", &["1"]);
+    // Now it is deaf as well: that is a gap, and no second end.
+    let _: u64 = server.command(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+    recorder.wait("the gap", |r| (r.gaps() == 1).then_some(()));
+    let _: String = server.command(&["ACL", "SETUSER", "node", "resetpass", ">s3cret"]);
+    recorder.up(2);
+    assert!(relay.status().up);
+    let record = recorder.record();
+    assert_eq!(record.count(|o| matches!(o, Observation::Down { .. })), 1);
+    assert_eq!(record.count(|o| *o == Observation::Up), 2);
+    assert_eq!(record.gaps(), 1);
 }
 
 /// Forwards to one of two servers, whichever is chosen when a connection is made.

@@ -42,6 +42,8 @@ impl Sink for TestSink {
         self.say(Heard::Joined);
     }
 
+    fn lost(&self, _: WorkerId, _: &tidegate_protocol::ChannelName) {}
+
     fn published(&self, _: Ticket, _: Result<(), RelayError>) {}
 
     fn control(&self, control: Control) {

@@ -230,6 +230,7 @@ impl Worker {
                 self.received.push(received);
             }
             Inbound::Joined(channel, result) => self.shard.joined(&channel, result),
+            Inbound::Lost(channel) => self.shard.lost(&channel),
             Inbound::Published(session, id, result) => self.shard.published(session, id, result),
             Inbound::Control(control) => self.shard.control(&control),
             Inbound::Channels(gather) => gather.answer(self.shard.channels()),

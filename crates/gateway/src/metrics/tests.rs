@@ -49,6 +49,7 @@ fn the_relay_shows_when_it_is_up_and_what_it_lost() {
     metrics.observe(Observation::Up);
     assert_eq!(value(&metrics, "tidegate_relay_up"), "1");
     metrics.observe(Observation::Down { channels: 12 });
+    metrics.observe(Observation::Missed { channels: 3 });
     metrics.observe(Observation::Reconnected);
     metrics.observe(Observation::Dropped(9));
     for reason in ["not_json", "envelope", "too_large", "channel_name", "control"] {
@@ -60,7 +61,7 @@ fn the_relay_shows_when_it_is_up_and_what_it_lost() {
     metrics.observe(Observation::Command("something new", Duration::from_millis(3)));
     for (line, expected) in [
         ("tidegate_relay_up", "0"),
-        ("tidegate_relay_gaps_total", "12"),
+        ("tidegate_relay_gaps_total", "15"),
         ("tidegate_relay_reconnects_total", "1"),
         ("tidegate_relay_dropped_publications_total", "9"),
         ("tidegate_relay_command_seconds_count{command=\"publish\"}", "1"),

@@ -33,6 +33,7 @@ enum Step {
     NativePing(usize),
     NativePong(usize),
     Joined(usize, bool),
+    Lost(usize),
     Published(usize, bool),
     Deliver(usize),
     Disconnect(usize),
@@ -67,6 +68,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => session.clone().prop_map(Step::NativePing),
         1 => session.clone().prop_map(Step::NativePong),
         6 => (channel.clone(), prop::bool::weighted(0.8)).prop_map(|(channel, ok)| Step::Joined(channel, ok)),
+        1 => channel.clone().prop_map(Step::Lost),
         1 => (session.clone(), any::<bool>()).prop_map(|(session, ok)| Step::Published(session, ok)),
         6 => channel.clone().prop_map(Step::Deliver),
         1 => user.clone().prop_map(Step::Disconnect),
@@ -151,6 +153,14 @@ impl World {
                 }
             }
             Step::Joined(channel, ok) => self.answer(CHANNELS[*channel], *ok),
+            Step::Lost(channel) => {
+                // It may come late, when the channel was left or is being joined again: then it must change nothing.
+                let interest = self.interest.get_mut(CHANNELS[*channel]).expect("a channel");
+                if *interest == Interest::Hearing {
+                    *interest = Interest::Idle;
+                }
+                self.node.shard.lost(&name(CHANNELS[*channel]));
+            }
             Step::Published(session, ok) => {
                 if let Some(session) = self.pick(*session) {
                     let result = if *ok { Ok(()) } else { Err(ErrorCode::Internal) };

@@ -320,3 +320,30 @@ fn members_keep_their_channels_when_others_come_and_go() {
         }
     }
 }
+
+#[test]
+fn a_channel_that_the_relay_lost_unsubscribes_its_members_and_may_be_subscribed_again() {
+    let mut node = Node::new();
+    let (first, second, other) = (node.connect(""), node.connect(""), node.connect(""));
+    node.subscribe(first, "news");
+    node.subscribe(second, "news");
+    node.subscribe(other, "talk:1");
+    node.shard.lost(&name("news"));
+    let told =
+        json!({"push": {"channel": "news", "unsubscribe": {"code": 2500, "reason": "insufficient state"}}});
+    for session in [first, second] {
+        assert_eq!(node.replies(session), [told.clone()]);
+    }
+    assert_eq!(node.frames(other), []);
+    assert_eq!(node.effects(), [], "the relay has forgotten it already");
+    assert_eq!(node.shard.channels(), [(name("talk:1"), 1)]);
+    node.deliver("news", "1");
+    assert_eq!(node.frames(first), []);
+    ask(&mut node, first, 3, "news");
+    assert_eq!(node.effects(), [Effect::Join(name("news"))]);
+    // Said of an earlier time: the answer to the join decides.
+    node.shard.lost(&name("news"));
+    node.shard.joined(&name("news"), Ok(()));
+    assert_eq!(node.replies(first), [json!({"id": 3, "subscribe": {}})]);
+    assert_eq!(node.shard.subscription_count(), 2);
+}

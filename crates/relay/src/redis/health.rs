@@ -1,13 +1,14 @@
-//! Whether the relay can carry publications now: it hears, and it can speak.
+//! Whether the relay can carry publications now: it hears, and it can speak. Each change is observed once.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::relay::Status;
+use crate::sink::{Observation, Sink};
 
-#[derive(Debug)]
 pub(super) struct Health {
     state: Mutex<State>,
+    sink: Arc<dyn Sink>,
 }
 
 #[derive(Debug)]
@@ -18,26 +19,36 @@ struct State {
 }
 
 impl Health {
-    pub(super) fn new() -> Self {
-        Self { state: Mutex::new(State { hears: false, speaks: false, changed: Instant::now() }) }
+    pub(super) fn new(sink: Arc<dyn Sink>) -> Self {
+        Self { state: Mutex::new(State { hears: false, speaks: false, changed: Instant::now() }), sink }
     }
 
-    /// Everything that is wanted is subscribed, or not.
-    pub(super) fn hears(&self, hears: bool) {
-        self.change(|state| state.hears = hears);
+    /// Everything that is wanted is subscribed.
+    pub(super) fn hears(&self) {
+        self.change(|state| state.hears = true, 0);
+    }
+
+    /// Nothing is heard any more; so many channels were, and may miss something.
+    pub(super) fn deaf(&self, channels: usize) {
+        self.change(|state| state.hears = false, channels);
     }
 
     /// Publications can be sent, or not.
     pub(super) fn speaks(&self, speaks: bool) {
-        self.change(|state| state.speaks = speaks);
+        self.change(|state| state.speaks = speaks, 0);
     }
 
-    fn change(&self, change: impl FnOnce(&mut State)) {
+    /// The sink is told under the lock: two threads change the state, and the last thing told must be true.
+    fn change(&self, change: impl FnOnce(&mut State), missed: usize) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let before = state.hears && state.speaks;
         change(&mut state);
-        if before != (state.hears && state.speaks) {
+        let up = state.hears && state.speaks;
+        if before != up {
             state.changed = Instant::now();
+            self.sink.observe(if up { Observation::Up } else { Observation::Down { channels: missed } });
+        } else if missed > 0 {
+            self.sink.observe(Observation::Missed { channels: missed });
         }
     }
 

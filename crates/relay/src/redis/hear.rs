@@ -34,7 +34,7 @@ use super::registry::Registry;
 use super::router::{Ear, Line, Router};
 use super::server::{self, Server};
 use super::stopped;
-use crate::interest::Join;
+use crate::interest::{Join, Refused};
 use crate::relay::RelayError;
 use crate::settings::RedisSettings;
 use crate::sink::{Observation, WorkerId};
@@ -179,7 +179,7 @@ impl Hear {
                 break;
             }
         }
-        self.health.hears(false);
+        self.health.deaf(0);
         self.lose_pending("the relay is stopping");
         self.requests.close();
         while let Some(request) = self.requests.recv().await {
@@ -269,9 +269,8 @@ impl Hear {
         drop(interest);
         if restored && !watch.standing {
             watch.standing = true;
-            self.health.hears(true);
             tracing::info!(redis = self.server.address, channels, again = self.was_up, "hearing redis");
-            self.ear.sink.observe(Observation::Up);
+            self.health.hears();
             if std::mem::replace(&mut self.was_up, true) {
                 self.ear.sink.observe(Observation::Reconnected);
             }
@@ -299,13 +298,7 @@ impl Hear {
                         }
                     }
                     Err(error @ RelayError::Refused(_)) if channels.len() == 1 => {
-                        let workers = self.ear.interest().refused(&channels[0]);
-                        if let Some(held_back) = self.refusals.speak(Instant::now()) {
-                            tracing::warn!(channel = %channels[0], %error, held_back, "redis refuses a subscription");
-                        }
-                        workers.iter().for_each(|worker| {
-                            self.ear.sink.joined(worker, &channels[0], Err(error.clone()))
-                        });
+                        self.refused(&channels[0], &error);
                     }
                     // One channel that the ACL forbids fails its whole batch: find it by halves.
                     Err(RelayError::Refused(_)) => {
@@ -387,9 +380,24 @@ impl Hear {
         }
     }
 
+    /// Redis refuses a channel, perhaps one that it let us hear before: its rights were changed.
+    fn refused(&self, channel: &ChannelName, error: &RelayError) {
+        let Refused { waiting, joined } = self.ear.interest().refused(channel);
+        if let Some(held_back) = self.refusals.speak(Instant::now()) {
+            let heard_before = !joined.is_empty();
+            tracing::warn!(%channel, %error, heard_before, held_back, "redis refuses a subscription");
+        }
+        waiting.iter().for_each(|worker| self.ear.sink.joined(worker, channel, Err(error.clone())));
+        joined.iter().for_each(|worker| self.ear.sink.lost(worker, channel));
+        if !joined.is_empty() {
+            self.ear.sink.observe(Observation::Missed { channels: 1 });
+        }
+    }
+
     fn interrupted(&mut self, why: &str, stood: bool) {
-        self.health.hears(false);
         let channels = self.lose_pending(why);
+        // What was missed since an earlier interruption is counted already.
+        self.health.deaf(if stood { channels } else { 0 });
         if stood {
             tracing::warn!(
                 redis = self.server.address,
@@ -397,7 +405,6 @@ impl Hear {
                 channels,
                 "the connection to hear redis is interrupted"
             );
-            self.ear.sink.observe(Observation::Down { channels });
         } else {
             self.complain(why);
         }

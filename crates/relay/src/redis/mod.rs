@@ -73,7 +73,7 @@ impl RedisRelay {
         let server = Arc::new(Server::new(&settings)?);
         let pool = server.pool()?;
         let names = Arc::new(Names::new(&settings.prefix, &identity.id));
-        let health = Arc::new(Health::new());
+        let health = Arc::new(Health::new(Arc::clone(&sink)));
         let surveys = Arc::new(Surveys::new(identity.id.clone()));
         let (stop, stopping) = watch::channel(false);
         let (requests, requested) = mpsc::channel(REQUESTS);

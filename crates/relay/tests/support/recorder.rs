@@ -15,6 +15,7 @@ type Outcome = Result<(), String>;
 pub enum Event {
     Delivered(WorkerSet, Publication),
     Joined(WorkerId, ChannelName, Outcome),
+    Lost(WorkerId, ChannelName),
     Published(Ticket, Outcome),
     Control(Control),
     Observed(Observation),
@@ -56,6 +57,24 @@ impl Record {
             _ => None,
         };
         self.events.iter().filter_map(mine).collect()
+    }
+
+    /// The workers that were told that they do not hear the channel any more.
+    pub fn lost(&self, name: &str) -> Vec<u8> {
+        let told = |event: &Event| match event {
+            Event::Lost(worker, channel) if channel.as_str() == name => Some(worker.0),
+            _ => None,
+        };
+        self.events.iter().filter_map(told).collect()
+    }
+
+    /// How many channels may have missed something, added up.
+    pub fn gaps(&self) -> usize {
+        let gap = |event: &Event| match event {
+            Event::Observed(Observation::Down { channels } | Observation::Missed { channels }) => *channels,
+            _ => 0,
+        };
+        self.events.iter().map(gap).sum()
     }
 
     pub fn published(&self, id: u32) -> Option<Outcome> {
@@ -164,6 +183,10 @@ impl Sink for Recorder {
 
     fn joined(&self, worker: WorkerId, channel: &ChannelName, result: Result<(), RelayError>) {
         self.note(Event::Joined(worker, channel.clone(), result.map_err(|e| e.to_string())));
+    }
+
+    fn lost(&self, worker: WorkerId, channel: &ChannelName) {
+        self.note(Event::Lost(worker, channel.clone()));
     }
 
     fn published(&self, ticket: Ticket, result: Result<(), RelayError>) {
