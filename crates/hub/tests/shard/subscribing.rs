@@ -332,7 +332,7 @@ fn a_channel_that_the_relay_lost_unsubscribes_its_members_and_may_be_subscribed_
     let told =
         json!({"push": {"channel": "news", "unsubscribe": {"code": 2500, "reason": "insufficient state"}}});
     for session in [first, second] {
-        assert_eq!(node.replies(session), [told.clone()]);
+        assert_eq!(node.replies(session), std::slice::from_ref(&told));
     }
     assert_eq!(node.frames(other), []);
     assert_eq!(node.effects(), [], "the relay has forgotten it already");
