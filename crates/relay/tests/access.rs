@@ -9,7 +9,8 @@ use support::{Recorder, RedisServer, channel, joined, node, publication, setting
 use tidegate_relay::{Observation, RedisSettings, Relay, RelaySettings, Secret, WorkerId};
 
 /// The rights that docs/reference/redis-contract.md gives to nodes.
-const NODE: [&str; 16] = [
+const NODE: [&str; 17] = [
+    "resetchannels",
     "~tg:*",
     "&tg:*",
     "+ping",
@@ -27,6 +28,14 @@ const NODE: [&str; 16] = [
     "+zremrangebyscore",
     "+hello",
 ];
+
+#[test]
+fn the_reference_gives_a_node_the_rights_that_are_tested_here() {
+    let page = include_str!("../../../docs/reference/redis-contract.md");
+    let (_, rest) = page.split_once("ACL SETUSER tidegate on >secret ").expect("the recipe");
+    let (recipe, _) = rest.split_once("ACL SETUSER").expect("the next one");
+    assert_eq!(recipe.split_whitespace().collect::<Vec<_>>(), NODE);
+}
 
 fn as_user(server: &RedisServer, name: &str, password: &str) -> RedisSettings {
     RedisSettings {
