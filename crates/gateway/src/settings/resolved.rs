@@ -76,7 +76,7 @@ pub(crate) struct Limits {
     pub max_connections: usize,
     /// Open connections from one address; 0 is off; beyond: 429 before the upgrade.
     pub max_connections_per_ip: u32,
-    /// TLS and HTTP handshakes in progress at once on the node.
+    /// TLS handshakes in progress at once on the node; beyond: they wait, until `handshake_timeout` drops them.
     pub max_handshakes: usize,
     /// From accept to the end of the HTTP head, TLS included; beyond: dropped.
     pub handshake_timeout: Duration,
