@@ -246,27 +246,48 @@ async fn a_message_that_does_not_end_is_3501_however_it_trickles() -> Result<(),
         assert!(after > Duration::from_millis(900) && after < Duration::from_secs(5), "{after:?}");
     }
 
-    // A byte now and then, and pings between, do not make it younger.
-    let mut client = connected(&node).await?;
-    client.send(&Frame::open_text("{\"id\":1")).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_trickle_does_not_make_a_message_younger() -> Result<(), Error> {
+    let node = small().set("limits.max_fragments", 1000).go();
+    let begun = Frame { declared: Some(5000), length_bytes: Some(2), key: [0; 4], ..Frame::text("{") };
+    trickle(&node, "bytes of one frame", &begun.bytes(), b"x").await?;
+    let fragment = Frame::open_continuation(*b" ").bytes();
+    trickle(&node, "fragments", &Frame::open_text("{").bytes(), &fragment).await?;
+    let mut with_ping = fragment;
+    with_ping.extend(Frame::ping(b"").bytes());
+    trickle(&node, "fragments with pings between", &Frame::open_text("{").bytes(), &with_ping).await?;
+    trickle(&node, "pings alone", &Frame::open_text("{").bytes(), &Frame::ping(b"").bytes()).await
+}
+
+/// Begins a message and goes on with it ten times a second, until the node has had enough.
+async fn trickle(node: &Node, what: &str, begin: &[u8], more: &[u8]) -> Result<(), Error> {
+    let mut client = connected(node).await?;
+    client.write(begin).await?;
     let began = Instant::now();
-    let code = loop {
-        let sent = async {
-            client.send(&Frame::open_continuation(*b"")).await?;
-            client.send(&Frame::ping(b"")).await
-        };
-        // The node may have closed already.
-        let _ = sent.await;
-        client.set_patience(Duration::from_millis(300));
+    client.set_patience(Duration::from_millis(100));
+    loop {
+        assert!(began.elapsed() < Duration::from_secs(5), "{what}: it goes on and on");
         match client.frame().await {
-            Ok(frame) if frame.is_close() => break frame.close()?.map(|(code, _)| code),
-            Ok(_) => {}
-            Err(Error::Late { .. }) => assert!(began.elapsed() < Duration::from_secs(5), "it goes on"),
+            Ok(frame) if frame.is_close() => {
+                let code = frame.close()?.map(|(code, _)| code);
+                assert_eq!(code, Some(3501), "{what}");
+                assert!(began.elapsed() > Duration::from_millis(900), "{what}: {:?}", began.elapsed());
+                return Ok(());
+            }
+            // A pong comes at once: not so often.
+            Ok(_) => client.silent(Duration::from_millis(80)).await.or_else(|error| match error {
+                Error::NotSilent { .. } => Ok(()),
+                error => Err(error),
+            })?,
+            Err(Error::Late { .. }) => {}
             Err(error) => return Err(error),
         }
-    };
-    assert_eq!(code, Some(3501));
-    Ok(())
+        // The node may have closed meanwhile; the next frame says so.
+        let _ = client.write(more).await;
+    }
 }
 
 #[tokio::test]
