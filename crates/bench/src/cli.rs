@@ -1,0 +1,77 @@
+//! The command line.
+
+use clap::{Parser, Subcommand};
+
+use crate::error::Error;
+use crate::progress::Progress;
+use crate::scenario::{self, connect, fanout, idle};
+use crate::{baseline, client, compare};
+
+const ABOUT: &str = "Loads a WebSocket server and says what its connections cost.
+
+Aim it at any server: memory and processor time are read from /proc/PID, so server and load run on one machine. What it
+can count (subscribing, publishing) it says in Centrifuge v2; `--protocol raw` holds bare WebSocket connections.";
+
+const EXAMPLES: &str = "\
+Examples:
+  tidegate-bench idle --target ws://127.0.0.1:8000/connection/websocket --pid $(pidof tidegate)
+  tidegate-bench fanout --target ... --pid ... -n 5000 --publications 400
+  tidegate-bench fanout --target ... --pid ... -n 1000 --publications 200 --rate 20
+  tidegate-bench connect --target wss://localhost:8443/ --ca ca.pem --pid ... --protocol raw
+  tidegate-bench baseline --listen 127.0.0.1:8100       a server to compare with
+  tidegate-bench compare                                the gateway and the baseline, in one run";
+
+/// What was typed.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate-bench", version, about = ABOUT, long_about = ABOUT, after_help = EXAMPLES)]
+struct Typed {
+    #[command(subcommand)]
+    command: Command,
+    /// Print the result as JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Bytes a connection, CPU of heartbeats, memory after a burst and after most have left
+    Idle(idle::Options),
+    /// One channel, many subscribers: CPU, latency, loss; at a pace or as a flood
+    Fanout(fanout::Options),
+    /// Handshakes a second, and the server's CPU for each
+    Connect(connect::Options),
+    /// Serve with plain actix-ws, to have something to compare with
+    Baseline(baseline::Options),
+    /// Run the gateway and the baseline through idle, fanout and connect, and print medians and ratios
+    Compare(compare::Options),
+    /// A client process: what the scenarios start
+    #[command(hide = true)]
+    Client,
+}
+
+/// Does what was typed.
+pub(crate) fn run() -> Result<(), Error> {
+    let typed = Typed::parse();
+    let json = typed.json;
+    let mut shown = Progress::new();
+    match typed.command {
+        Command::Idle(options) => scenario::print(&idle::run(&options, &mut shown)?, json),
+        Command::Fanout(options) => scenario::print(&fanout::run(&options, &mut shown)?, json),
+        Command::Connect(options) => scenario::print(&connect::run(&options, &mut shown)?, json),
+        Command::Compare(options) => scenario::print(&compare::run(&options, &mut shown)?, json),
+        Command::Baseline(options) => baseline::run(&options),
+        Command::Client => client::main(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Typed::command().debug_assert();
+    }
+}
