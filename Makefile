@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 need  := @tests/setup/need.sh
 phase := @tests/setup/phase.sh
 
-.PHONY: help run test lint fmt demo-cluster autobahn docs clean
+.PHONY: help run test lint fmt bench demo-cluster autobahn docs clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,11 @@ lint: ## Check formatting, clippy without warnings, the licences and sources of 
 fmt: ## Format all Rust code
 	$(need) cargo
 	@cargo fmt --all
+
+bench: ## What connections cost: the gateway beside plain actix-ws, ten minutes (ARGS='--repetitions 1' for less)
+	$(need) cargo cc
+	@cargo build --quiet --release -p tidegate-gateway
+	@cargo run --quiet --release -p tidegate-bench -- compare $(ARGS)
 
 demo-cluster: ## Two nodes on one Redis, SDKs and raw sockets on both, one PUBLISH: what arrives where
 	$(need) cargo cc node python packages

@@ -22,9 +22,9 @@ use crate::{api, clock};
 /// Options.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
-    /// The gateway, built for release
-    #[arg(long, value_name = "FILE", default_value = "target/release/tidegate")]
-    pub(crate) gateway: PathBuf,
+    /// The gateway, built for release; by default `tidegate` beside this program: target/release/tidegate
+    #[arg(long, value_name = "FILE")]
+    pub(crate) gateway: Option<PathBuf>,
     /// Bytes of each publication's data
     #[arg(long, value_name = "BYTES", default_value_t = 128)]
     pub(crate) size: usize,
@@ -144,14 +144,24 @@ fn free() -> Result<SocketAddr, Error> {
 
 fn gateway(options: &Options) -> Result<Started, Error> {
     let (public, internal) = (free()?, free()?);
-    let mut command = Command::new(&options.gateway);
+    let program = match &options.gateway {
+        Some(path) => path.clone(),
+        None => std::fs::read_link("/proc/self/exe")
+            .map_err(Error::io("find this program"))?
+            .with_file_name("tidegate"),
+    };
+    if !program.is_file() {
+        let why = "there is no such file; cargo build --release -p tidegate-gateway makes it".into();
+        return Err(Error::Start { what: format!("{} (--gateway)", program.display()), why });
+    }
+    let mut command = Command::new(&program);
     for set in
         [format!("listen.public={public}"), format!("listen.internal={internal}"), "log.level=error".into()]
     {
         command.arg("--set").arg(set);
     }
     command.arg("--dev");
-    Started::new(&format!("{} (--gateway)", options.gateway.display()), command, public)
+    Started::new(&format!("{} (--gateway)", program.display()), command, public)
 }
 
 fn baseline() -> Result<Started, Error> {
