@@ -179,6 +179,20 @@ async fn twenty_thousand_channels_are_subscribed_again_after_a_kill() {
 }
 
 #[tokio::test]
+async fn a_relay_that_says_it_is_up_again_takes_the_first_publication() {
+    let mut server = RedisServer::start();
+    let (relay, recorder) = node("n1", settings(&server.url()));
+    joined(&relay, &recorder, 0, "news");
+    for round in 1..=3 {
+        server.kill();
+        server.start_again();
+        recorder.up(round + 1);
+        relay.publish(publication("news", &round.to_string())).await.expect("it is up");
+    }
+    recorder.hears(0, "news", &["1", "2", "3"]);
+}
+
+#[tokio::test]
 async fn a_relay_that_hears_and_cannot_speak_is_down() {
     let server = RedisServer::start();
     let add = ["ACL", "SETUSER", "node", "reset", "on", ">s3cret", "~*", "&*", "+@all"];

@@ -217,7 +217,12 @@ impl Hear {
             pinged: None,
             taken: None,
         };
-        self.ear.pulse().heard = now;
+        {
+            let mut pulse = self.ear.pulse();
+            pulse.heard = now;
+            // A probe that was lost with the last connection says nothing of this one.
+            pulse.probe_heard = self.probes;
+        }
         self.ear.interest().restore();
         watch.subscribe_control([self.ear.names.control().to_owned(), self.ear.names.own().to_owned()]);
         watch.ping(now);
@@ -398,6 +403,9 @@ impl Hear {
         let channels = self.lose_pending(why);
         // What was missed since an earlier interruption is counted already.
         self.health.deaf(if stood { channels } else { 0 });
+        // The publishing connection may be as dead, and an idle one would not know.
+        self.probes += 1;
+        self.lane.probe(self.ear.names.own().to_owned(), self.probes);
         if stood {
             tracing::warn!(
                 redis = self.server.address,
