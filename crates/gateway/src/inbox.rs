@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use tokio::sync::Notify;
 
-/// The most items that wait.
-const MAX_ITEMS: usize = 16 * 1024;
+/// The most items that wait. The queue's places are memory that a burst touches and that stays, so there are not more
+/// than a worker takes in a few turns.
+const MAX_ITEMS: usize = 4 * 1024;
 
 /// The most payload bytes that wait.
 const MAX_BYTES: usize = 32 * 1024 * 1024;
@@ -91,14 +92,16 @@ impl<T> Inbox<T> {
         self.shared.notify.notified().await;
     }
 
-    /// Takes up to `most` items; says whether there may be more.
-    pub(crate) fn take(&self, most: usize, mut each: impl FnMut(T)) -> bool {
+    /// Takes up to `most` items, or until `each` has had enough and returns false; says whether there may be more.
+    pub(crate) fn take(&self, most: usize, mut each: impl FnMut(T) -> bool) -> bool {
         // Before the first look, so that an item put in after the last look wakes again.
         self.shared.woken.swap(false, Ordering::SeqCst);
         for _ in 0..most {
             let Ok((item, bytes)) = self.items.try_recv() else { return false };
             self.shared.bytes.fetch_sub(bytes, Ordering::AcqRel);
-            each(item);
+            if !each(item) {
+                break;
+            }
         }
         true
     }
@@ -115,7 +118,12 @@ mod tests {
             assert_eq!(sender.send(item, 1), Ok(()));
         }
         let mut seen = Vec::new();
-        assert!(!inbox.take(1000, |item| seen.push(item)));
+        let mut see = |item| {
+            seen.push(item);
+            seen.len() != 60
+        };
+        assert!(inbox.take(1000, &mut see), "enough for now");
+        assert!(!inbox.take(1000, &mut see));
         assert_eq!(seen, (0..100).collect::<Vec<_>>());
     }
 
@@ -127,7 +135,10 @@ mod tests {
         let mut seen = Vec::new();
         let deadline = Instant::now() + PATIENCE;
         while seen.len() < 2 && Instant::now() < deadline {
-            inbox.take(1, |item| seen.push(item));
+            inbox.take(1, |item| {
+                seen.push(item);
+                true
+            });
         }
         assert_eq!(seen, [0, 1]);
         assert!(matches!(sending.join(), Ok(Ok(()))));

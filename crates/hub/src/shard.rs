@@ -152,9 +152,10 @@ impl Shard {
         self.send_reply(session.index, id, &reply);
     }
 
-    /// A publication arrived: puts its frame into the outbox of each member.
-    pub fn deliver(&mut self, broadcast: &Broadcast) {
-        let Some(channel) = self.channels.find(broadcast.publication().channel.as_str()) else { return };
+    /// A publication arrived: puts its frame into the outbox of each member. Says how many members there are.
+    pub fn deliver(&mut self, broadcast: &Broadcast) -> usize {
+        let Some(channel) = self.channels.find(broadcast.publication().channel.as_str()) else { return 0 };
+        let members = self.channels.members(channel).len();
         let mut slow = Vec::new();
         for &index in self.channels.members(channel) {
             let Some(session) = self.sessions.at_mut(index) else { continue };
@@ -168,6 +169,7 @@ impl Shard {
         for index in slow {
             self.overflow(index);
         }
+        members
     }
 
     /// A backend or another node asks something of the sessions it selects.

@@ -17,7 +17,7 @@ use crate::relay::{Busy, Identity, NodeInfo, RelayError, Status};
 use crate::sink::{Observation, Sink, Ticket, WorkerId, WorkerSet};
 
 /// How many messages may wait for the thread.
-const QUEUE_ITEMS: usize = 16 * 1024;
+const QUEUE_ITEMS: usize = 4 * 1024;
 /// How many bytes of publications may wait for the thread.
 const QUEUE_BYTES: usize = 32 * 1024 * 1024;
 /// How long the node may take to count its channels.

@@ -70,7 +70,7 @@ fn open(request: &HttpRequest, body: web::Payload, gate: &Gate, echo: bool) -> H
     if request.extensions().get::<Upgradable>().is_none() || request.version() < Version::HTTP_11 {
         gate.metrics.rejected(Rejection::BadRequest);
         return HttpResponse::BadRequest().body(
-            "a WebSocket handshake is wanted here: GET, HTTP/1.1, Connection: Upgrade, Upgrade: websocket\n",
+            "a WebSocket handshake is wanted here, as RFC 6455, 4.1, has it: Connection: Upgrade, Upgrade: websocket\n",
         );
     }
     let names = SUBPROTOCOLS.map(|(name, _)| name);

@@ -43,6 +43,11 @@ const READ_SIZE: usize = 64 * 1024;
 /// How many inbox items one turn takes at most, so that sockets get their turn.
 const MAX_INBOUND: usize = 1024;
 
+/// How many frames one turn puts into outboxes at most before it writes them, give or take one publication. Each costs
+/// its place in an outbox meanwhile: this bounds what a flood takes, and what of it the allocator keeps for itself
+/// afterwards, at a few megabytes a worker. Small enough for the processor's cache, large enough to share writes.
+const MAX_FRAMES: usize = 64 * 1024;
+
 /// How long an ended connection may take to take its Close frame and close.
 const CLOSING: Duration = Duration::from_secs(5);
 
@@ -222,12 +227,12 @@ impl Worker {
         Ok(())
     }
 
-    /// Something came from the relay or from another thread of the node.
-    fn inbound(&mut self, inbound: Inbound) {
+    /// Something came from the relay or from another thread of the node. Says how many frames it put into outboxes.
+    fn inbound(&mut self, inbound: Inbound) -> usize {
         match inbound {
             Inbound::Publication(broadcast, received) => {
-                self.shard.deliver(&broadcast);
                 self.received.push(received);
+                return self.shard.deliver(&broadcast);
             }
             Inbound::Joined(channel, result) => self.shard.joined(&channel, result),
             Inbound::Lost(channel) => self.shard.lost(&channel),
@@ -236,6 +241,7 @@ impl Worker {
             Inbound::Channels(gather) => gather.answer(self.shard.channels()),
             Inbound::Drain(duration) => self.drain(duration),
         }
+        0
     }
 
     /// Carries out what the shard asks and writes what waits, until both are quiet.
@@ -374,7 +380,11 @@ async fn turns(
         }
         {
             let mut worker = worker.borrow_mut();
-            more = inbox.take(MAX_INBOUND, |inbound| worker.inbound(inbound));
+            let mut frames = 0;
+            more = inbox.take(MAX_INBOUND, |inbound| {
+                frames += worker.inbound(inbound);
+                frames < MAX_FRAMES
+            });
             worker.read_unread();
             worker.settle();
         }
