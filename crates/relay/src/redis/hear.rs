@@ -223,6 +223,8 @@ impl Hear {
             // A probe that was lost with the last connection says nothing of this one.
             pulse.probe_heard = self.probes;
         }
+        // The publishing connection may be of a Redis that is gone, and an idle one would not know.
+        self.lane.renew();
         self.ear.interest().restore();
         watch.subscribe_control([self.ear.names.control().to_owned(), self.ear.names.own().to_owned()]);
         watch.ping(now);
@@ -403,9 +405,6 @@ impl Hear {
         let channels = self.lose_pending(why);
         // What was missed since an earlier interruption is counted already.
         self.health.deaf(if stood { channels } else { 0 });
-        // The publishing connection may be as dead, and an idle one would not know.
-        self.probes += 1;
-        self.lane.probe(self.ear.names.own().to_owned(), self.probes);
         if stood {
             tracing::warn!(
                 redis = self.server.address,

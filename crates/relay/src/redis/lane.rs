@@ -15,7 +15,7 @@ use ::redis::Pipeline;
 use bytes::Bytes;
 use deadpool_redis::{Connection, Pool};
 use tidegate_protocol::Publication;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::backoff::Backoff;
 use super::health::Health;
@@ -66,9 +66,27 @@ pub(super) struct LaneSender {
     budget: Arc<Budget>,
     timeout: Duration,
     probed: Arc<AtomicU64>,
+    renewal: Arc<Renewal>,
+    health: Arc<Health>,
+}
+
+/// Asks the lane for a new connection. An idle connection does not know that it is dead; whoever sees the other
+/// connection end does.
+#[derive(Default)]
+struct Renewal {
+    asked: AtomicU64,
+    wake: Notify,
 }
 
 impl LaneSender {
+    /// The connection to hear was made anew: what the lane has may be of a Redis that is gone. The relay does not speak
+    /// until the lane has a connection that was checked after this.
+    pub(super) fn renew(&self) {
+        self.renewal.asked.fetch_add(1, Ordering::SeqCst);
+        self.health.speaks(false);
+        self.renewal.wake.notify_one();
+    }
+
     /// Queues a publication.
     pub(super) fn publish(&self, publication: Publication, answer: Answer) -> Result<(), Busy> {
         self.push(publication.data.len(), What::Publication(publication), answer)
@@ -124,6 +142,7 @@ pub(super) struct Lane {
     health: Arc<Health>,
     stop: watch::Receiver<bool>,
     probed: Arc<AtomicU64>,
+    renewal: Arc<Renewal>,
     timeout: Duration,
     most: usize,
     complaint: Sparse,
@@ -140,12 +159,15 @@ impl Lane {
     ) -> (LaneSender, Self) {
         let (sender, queue) = mpsc::channel(QUEUE_ITEMS);
         let probed = Arc::new(AtomicU64::new(0));
+        let renewal = Arc::new(Renewal::default());
         let timeout = settings.command_timeout;
         let way_in = LaneSender {
             queue: sender,
             budget: Arc::new(Budget::new(QUEUE_BYTES)),
             timeout,
             probed: Arc::clone(&probed),
+            renewal: Arc::clone(&renewal),
+            health: Arc::clone(health),
         };
         let lane = Self {
             queue,
@@ -156,6 +178,7 @@ impl Lane {
             health: Arc::clone(health),
             stop,
             probed,
+            renewal,
             timeout,
             most: settings.max_publication_bytes,
             complaint: Sparse::new(Duration::from_secs(10)),
@@ -165,27 +188,36 @@ impl Lane {
 
     /// Runs until the relay stops; what is queued then is still sent if Redis is there.
     pub(super) async fn run(mut self) {
-        let mut patient = true;
-        while let Some(mut connection) = self.reach(patient).await {
+        loop {
+            let asked = self.renewal.asked.load(Ordering::SeqCst);
+            let Some(mut connection) = self.reach().await else { break };
             self.health.speaks(true);
             let lost = loop {
+                if self.renewal.asked.load(Ordering::SeqCst) != asked {
+                    break None;
+                }
                 if !self.take().await {
                     return;
                 }
+                if self.renewal.asked.load(Ordering::SeqCst) != asked {
+                    break None;
+                }
                 if let Err(error) = self.send(&mut connection).await {
-                    break error;
+                    break Some(error);
                 }
             };
             // Not back into the pool: a dead connection would cost the next user a timeout.
             let _ = Connection::take(connection);
-            tracing::warn!(%lost, "the publishing connection to redis is lost");
-            patient = true;
+            if let Some(lost) = lost {
+                tracing::warn!(%lost, "the publishing connection to redis is lost");
+            }
         }
         self.queue.close();
         self.refuse_all(&RelayError::Away("the relay is stopping".into()));
     }
 
-    /// Waits for messages unless some are left; false when the relay stopped and nothing is left.
+    /// Waits for messages unless some are left, or until a renewal is asked for; false when the relay stopped and nothing
+    /// is left.
     async fn take(&mut self) -> bool {
         if !self.taken.is_empty() {
             return true;
@@ -193,6 +225,7 @@ impl Lane {
         let mut batch = Vec::new();
         let count = tokio::select! {
             count = self.queue.recv_many(&mut batch, BATCH_ITEMS) => count,
+            () = self.renewal.wake.notified() => return true,
             () = stopped(&mut self.stop) => {
                 self.queue.close();
                 self.queue.recv_many(&mut batch, BATCH_ITEMS).await
@@ -202,9 +235,10 @@ impl Lane {
         count > 0
     }
 
-    /// Gets a connection. A patient first attempt lets messages wait for its result; after a failure they are answered
-    /// at once. `None` when the relay stopped.
-    async fn reach(&mut self, mut patient: bool) -> Option<Connection> {
+    /// Gets a connection. The first attempt lets messages wait for its result; after a failure they are answered at
+    /// once. `None` when the relay stopped.
+    async fn reach(&mut self) -> Option<Connection> {
+        let mut patient = true;
         let mut backoff = Backoff::new();
         loop {
             let pool = self.pool.clone();
