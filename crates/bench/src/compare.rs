@@ -3,21 +3,17 @@
 //! Absolute figures are those of one machine on one day; ratios of the same run are what can be compared elsewhere.
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde::Serialize;
 
+use crate::api;
 use crate::error::Error;
-use crate::fleet::itself;
 use crate::progress::Progress;
 use crate::scenario::delivery::Load;
 use crate::scenario::{Rows, connect, fanout, idle};
-use crate::target::Aim;
-use crate::{api, clock};
+use crate::started::{self, Started};
 
 /// Options.
 #[derive(Debug, Clone, Args)]
@@ -99,84 +95,14 @@ const FIGURES: [(&str, &str); 13] = [
     ("connections that ended by themselves", ""),
 ];
 
-/// A server that was started here. Dropping it ends it.
-struct Started {
-    process: Child,
-    url: String,
-}
-
-impl Started {
-    fn new(what: &str, mut command: Command, address: SocketAddr) -> Result<Self, Error> {
-        let failed = |why: String| Error::Start { what: what.to_owned(), why };
-        let process = command.stdout(Stdio::null()).spawn().map_err(|error| failed(error.to_string()))?;
-        let mut started = Self { process, url: format!("ws://{address}/connection/websocket") };
-        let began = Instant::now();
-        while TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_err() {
-            if let Ok(Some(status)) = started.process.try_wait() {
-                return Err(failed(format!("it ended with {status}")));
-            }
-            if began.elapsed() > Duration::from_secs(20) {
-                return Err(failed(format!("nobody listens on {address} after 20 s")));
-            }
-            clock::pass(Duration::from_millis(50));
-        }
-        Ok(started)
-    }
-
-    fn aim(&self) -> Aim {
-        Aim::at(self.url.clone(), self.process.id())
-    }
-}
-
-impl Drop for Started {
-    fn drop(&mut self) {
-        // Either may fail only if it has ended by itself.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// An address on loopback that nobody listens on.
-fn free() -> Result<SocketAddr, Error> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(Error::io("find a free port"))?;
-    listener.local_addr().map_err(Error::io("find a free port"))
-}
-
-fn gateway(options: &Options) -> Result<Started, Error> {
-    let (public, internal) = (free()?, free()?);
-    let program = match &options.gateway {
-        Some(path) => path.clone(),
-        None => std::fs::read_link("/proc/self/exe")
-            .map_err(Error::io("find this program"))?
-            .with_file_name("tidegate"),
-    };
-    if !program.is_file() {
-        let why = "there is no such file; cargo build --release -p tidegate-gateway makes it".into();
-        return Err(Error::Start { what: format!("{} (--gateway)", program.display()), why });
-    }
-    let mut command = Command::new(&program);
-    for set in
-        [format!("listen.public={public}"), format!("listen.internal={internal}"), "log.level=error".into()]
-    {
-        command.arg("--set").arg(set);
-    }
-    command.arg("--dev");
-    Started::new(&format!("{} (--gateway)", program.display()), command, public)
-}
-
-fn baseline() -> Result<Started, Error> {
-    let address = free()?;
-    let mut command = itself();
-    command.args(["baseline", "--listen"]).arg(address.to_string());
-    Started::new("the baseline", command, address)
-}
-
 /// Runs it.
 pub(crate) fn run(options: &Options, shown: &mut Progress) -> Result<Outcome, Error> {
+    let program = started::gateway_program(options.gateway.as_deref())?;
     let mut seen: BTreeMap<(&str, &str), Vec<f64>> = BTreeMap::new();
     for repetition in 1..=options.repetitions.max(1) {
         for who in ["gateway", "baseline"] {
-            let start = || if who == "gateway" { gateway(options) } else { baseline() };
+            let start =
+                || if who == "gateway" { started::gateway(&program, &[]) } else { started::baseline(&[]) };
             shown.phase(&format!("== repetition {repetition} of {}: {who}", options.repetitions));
             for (name, value) in once(options, start, shown)? {
                 seen.entry((who, name)).or_default().push(value);

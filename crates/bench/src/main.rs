@@ -15,6 +15,7 @@ mod process;
 mod progress;
 mod scenario;
 mod speech;
+mod started;
 mod target;
 mod wire;
 

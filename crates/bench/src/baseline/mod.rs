@@ -4,10 +4,15 @@
 //! channel of the protocol, an interval for pings. It speaks as much of Centrifuge v2 in JSON as the scenarios need:
 //! connect, subscribe, publish, ping. It has none of what a gateway needs beside (limits, deadlines, a drain, a relay),
 //! so it is a floor for what this design costs. It uses the system's allocator and actix-web's defaults.
+//!
+//! The same publications can be polled for, with and without waiting.
 
-use std::collections::HashMap;
+mod channels;
+mod polling;
+
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::web::{Data, Payload, get};
@@ -15,19 +20,24 @@ use actix_web::{App, HttpRequest, HttpResponse, HttpServer, rt};
 use actix_ws::{Closed, Message, MessageStream, Session};
 use clap::Args;
 use futures_util::StreamExt;
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::sync::broadcast::{self, Receiver, Sender, error::RecvError};
+use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::time::{MissedTickBehavior, interval};
 
+use self::channels::Channels;
 use crate::error::Error;
-
-/// Publications that a subscriber may be behind before it loses the oldest.
-const BEHIND: usize = 1_024;
 
 /// How often a client is pinged, and how long it may be silent: as the gateway's defaults.
 const PING: Duration = Duration::from_secs(25);
 const SILENCE: Duration = Duration::from_secs(33);
+
+/// How long a connection that polls may rest between two requests: actix-web's 5 s would have slow ones connect anew
+/// each time.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
 /// Options.
 #[derive(Debug, Clone, Args)]
@@ -38,11 +48,13 @@ pub(crate) struct Options {
     /// Worker threads; by default one for each processor
     #[arg(long, value_name = "N")]
     pub(crate) workers: Option<usize>,
+    /// Serve TLS with this certificate (PEM, the whole chain)
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub(crate) cert: Option<PathBuf>,
+    /// The certificate's key (PEM)
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub(crate) key: Option<PathBuf>,
 }
-
-/// Who hears a channel. A publication is a whole message, encoded once and shared.
-#[derive(Default)]
-struct Channels(Mutex<HashMap<String, Sender<Arc<str>>>>);
 
 #[derive(Deserialize)]
 struct Command<'a> {
@@ -71,15 +83,35 @@ struct Publish<'a> {
 pub(crate) fn run(options: &Options) -> Result<(), Error> {
     let channels = Data::new(Channels::default());
     let mut server = HttpServer::new(move || {
-        App::new().app_data(channels.clone()).route("/connection/websocket", get().to(upgrade))
+        App::new()
+            .app_data(channels.clone())
+            .route("/connection/websocket", get().to(upgrade))
+            .configure(polling::routes)
     })
     .backlog(4_096)
+    .keep_alive(KEEP_ALIVE)
     .shutdown_timeout(1);
     if let Some(workers) = options.workers {
         server = server.workers(workers);
     }
-    let server = server.bind(options.listen).map_err(Error::io("listen"))?;
+    let server = match (&options.cert, &options.key) {
+        (Some(cert), Some(key)) => server.bind_rustls_0_23(options.listen, tls(cert, key)?),
+        _ => server.bind(options.listen),
+    };
+    let server = server.map_err(Error::io("listen"))?;
     rt::System::new().block_on(server.run()).map_err(Error::io("serve"))
+}
+
+fn tls(cert: &Path, key: &Path) -> Result<ServerConfig, Error> {
+    let failed =
+        |file: &Path, why: &dyn std::fmt::Display| Error::Asked(format!("{}: {why}", file.display()));
+    let chain = CertificateDer::pem_file_iter(cert).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let chain = chain.map_err(|error| failed(cert, &error))?;
+    let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| failed(key, &error))?;
+    ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, secret))
+        .map_err(|error| failed(cert, &error))
 }
 
 async fn upgrade(
@@ -166,23 +198,14 @@ async fn answer(
         let reply = r#"{"client":"baseline","version":"0","ping":25,"pong":true}"#;
         session.text(format!("{{\"id\":{id},\"connect\":{reply}}}")).await
     } else if let Some(Subscribe { channel }) = command.subscribe {
-        *subscription = Some(channels.sender(channel).subscribe());
+        *subscription = Some(channels.subscribe(channel));
         session.text(format!("{{\"id\":{id},\"subscribe\":{{}}}}")).await
     } else if let Some(Publish { channel, data }) = command.publish {
-        let push = format!("{{\"push\":{{\"channel\":\"{channel}\",\"pub\":{{\"data\":{data}}}}}}}");
-        // Nobody hears it: that is no failure.
-        let _ = channels.sender(channel).send(push.into());
+        channels.publish(channel, data.get());
         session.text(format!("{{\"id\":{id},\"publish\":{{}}}}")).await
     } else {
         session
             .text(format!("{{\"id\":{id},\"error\":{{\"code\":104,\"message\":\"method not found\"}}}}"))
             .await
-    }
-}
-
-impl Channels {
-    fn sender(&self, channel: String) -> Sender<Arc<str>> {
-        let mut channels = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        channels.entry(channel).or_insert_with(|| broadcast::channel(BEHIND).0).clone()
     }
 }

@@ -4,6 +4,7 @@ pub(crate) mod connect;
 pub(crate) mod delivery;
 pub(crate) mod fanout;
 pub(crate) mod idle;
+pub(crate) mod polling;
 
 use std::io::{self, Write};
 
