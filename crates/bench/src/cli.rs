@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::error::Error;
 use crate::progress::Progress;
-use crate::scenario::{self, connect, fanout, idle, polling};
+use crate::scenario::{self, connect, fanout, idle, polling, size};
 use crate::{baseline, client, compare};
 
 const ABOUT: &str = "Loads a WebSocket server and says what its connections cost.
@@ -19,6 +19,7 @@ Examples:
   tidegate-bench fanout --target ... --pid ... -n 1000 --publications 200 --rate 20
   tidegate-bench connect --target wss://localhost:8443/ --ca ca.pem --pid ... --protocol raw
   tidegate-bench polling --target ... --pid ... -n 1000 --every 2000
+  tidegate-bench size -n 1000000 --publications 5000 --fan-out 20 --storm-seconds 120
   tidegate-bench baseline --listen 127.0.0.1:8100       a server to compare with
   tidegate-bench compare                                the gateway and the baseline, in one run";
 
@@ -43,6 +44,8 @@ enum Command {
     Connect(connect::Options),
     /// The same updates by polling, long polling and WebSocket: bytes, CPU, latency
     Polling(polling::Options),
+    /// Reckon nodes, memory, processors and Redis for a load, from what was measured
+    Size(size::Options),
     /// Serve with plain actix-ws, to have something to compare with
     Baseline(baseline::Options),
     /// Run the gateway and the baseline through idle, fanout and connect, and print medians and ratios
@@ -62,6 +65,7 @@ pub(crate) fn run() -> Result<(), Error> {
         Command::Fanout(options) => scenario::print(&fanout::run(&options, &mut shown)?, json),
         Command::Connect(options) => scenario::print(&connect::run(&options, &mut shown)?, json),
         Command::Polling(options) => scenario::print(&polling::run(&options, &mut shown)?, json),
+        Command::Size(options) => scenario::print(&size::run(&options)?, json),
         Command::Compare(options) => scenario::print(&compare::run(&options, &mut shown)?, json),
         Command::Baseline(options) => baseline::run(&options),
         Command::Client => client::main(),

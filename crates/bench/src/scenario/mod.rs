@@ -1,10 +1,12 @@
 //! The scenarios: what is done to a server and what is read off it. One file each.
 
+pub(crate) mod coefficients;
 pub(crate) mod connect;
 pub(crate) mod delivery;
 pub(crate) mod fanout;
 pub(crate) mod idle;
 pub(crate) mod polling;
+pub(crate) mod size;
 
 use std::io::{self, Write};
 
