@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tidegate_tests::node::Start;
 use tidegate_tests::raw::{Error, Raw, Upgrade};
-use tidegate_tests::{Certificates, Node, eventually};
+use tidegate_tests::{Certificates, Node, Redis, eventually};
 
 /// A client which takes next to nothing unless it reads.
 fn narrow(node: &Node) -> Upgrade {
@@ -36,6 +36,31 @@ fn trusting(upgrade: Upgrade, node: &Node, certificates: &Certificates) -> Upgra
 
 fn publish(node: &Node, channel: &str, size: usize) {
     node.api("publish", &json!({"channel": channel, "data": "x".repeat(size)}));
+}
+
+/// One command of Redis that publishes often, so that all of it is in one answer.
+const BURST: &str = "for i = 1, tonumber(ARGV[1]) do \
+    redis.call('PUBLISH', KEYS[1], cjson.encode({i, string.rep('x', tonumber(ARGV[2]))})) end return 'done'";
+
+#[tokio::test]
+async fn a_burst_larger_than_its_outbox_does_not_end_a_reader_whose_socket_has_room() -> Result<(), Error> {
+    let redis = Redis::start();
+    let node = quiet()
+        .redis(&redis)
+        .set("outbox.max_bytes", "8KiB")
+        .set("relay.redis.max_publication_bytes", "4KiB")
+        .go();
+    let mut reader = joined(Upgrade::at(node.public()), "burst").await?;
+    // Together less than any socket's buffers: what the node does not write at once it would hold itself.
+    for (count, size) in [(60, 1 << 10), (15, 4000)] {
+        let (count_text, size) = (count.to_string(), size.to_string());
+        assert_eq!(redis.ask(&["EVAL", BURST, "1", "tg:{burst}", &count_text, &size]), "done");
+        for number in 1..=count {
+            assert_eq!(reader.publication().await?.data[0], number);
+        }
+    }
+    assert_eq!(node.metrics().sum("tidegate_slow_consumers_total"), 0.0);
+    Ok(())
 }
 
 #[tokio::test]

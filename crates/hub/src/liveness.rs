@@ -43,7 +43,8 @@ impl Shard {
     fn ping(&mut self, index: u32, ping: usize, now: Tick) {
         // Before the push, which may end the session.
         self.sessions.set_due(index, now.after(self.policy.pong_timeout));
-        match self.sessions.push_shared(index, &self.pings[ping], self.policy.outbox_max_bytes) {
+        let (max, frame) = (self.policy.outbox_max_bytes, &self.pings[ping]);
+        match self.sessions.push_shared(index, max, |_| frame) {
             Ok(()) => self.tally.sent[SENT_PING] += 1,
             Err(_) => self.overflow(index),
         }

@@ -86,6 +86,12 @@ impl Outbox {
         filled
     }
 
+    /// All that waits, if it is one piece.
+    pub fn single(&self) -> Option<&[u8]> {
+        let queue = self.queue.as_ref().filter(|queue| queue.rest.is_empty())?;
+        queue.first.as_slice().get(queue.written..)
+    }
+
     /// Drops `written` bytes from the front: what the socket took.
     pub fn advance(&mut self, written: usize) {
         let Some(queue) = &mut self.queue else { return };

@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use slab::Slab;
+use tidegate_protocol::Codec;
 use tidegate_protocol::frame::Opcode;
 
 use crate::outbox::{Full, Outbox};
@@ -105,9 +106,14 @@ impl Sessions {
         Some(index(from + found))
     }
 
-    /// Puts a frame that is shared into an outbox.
-    pub(crate) fn push_shared(&mut self, index: u32, frame: &Bytes, max: usize) -> Result<(), Full> {
-        self.push(index, |outbox| outbox.push_shared(frame, max))
+    /// Puts what is shared with others into an outbox: `frames` says what, for the session's codec.
+    pub(crate) fn push_shared<'a>(
+        &mut self,
+        index: u32,
+        max: usize,
+        frames: impl FnOnce(Codec) -> &'a Bytes,
+    ) -> Result<(), Full> {
+        self.push(index, |codec, outbox| outbox.push_shared(frames(codec), max))
     }
 
     /// Puts a frame of `payload` into an outbox.
@@ -118,22 +124,26 @@ impl Sessions {
         payload: &[u8],
         max: usize,
     ) -> Result<(), Full> {
-        self.push(index, |outbox| outbox.push_own(opcode, payload, max))
+        self.push(index, |_, outbox| outbox.push_own(opcode, payload, max))
     }
 
     /// Puts the Close frame into an outbox.
     pub(crate) fn push_close(&mut self, index: u32, code: u16, reason: &str) {
         // Never full: the Close frame has no bound.
-        let _ = self.push(index, |outbox| {
+        let _ = self.push(index, |_, outbox| {
             outbox.push_close(code, reason);
             Ok(())
         });
     }
 
-    fn push(&mut self, index: u32, write: impl FnOnce(&mut Outbox) -> Result<(), Full>) -> Result<(), Full> {
+    fn push(
+        &mut self,
+        index: u32,
+        write: impl FnOnce(Codec, &mut Outbox) -> Result<(), Full>,
+    ) -> Result<(), Full> {
         let Some(session) = self.slab.get_mut(index as usize) else { return Ok(()) };
         let was_empty = session.outbox.is_empty();
-        write(&mut session.outbox)?;
+        write(session.codec, &mut session.outbox)?;
         if was_empty && !session.dirty {
             session.dirty = true;
             self.dirty.push(index);

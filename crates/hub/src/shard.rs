@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tidegate_protocol::frame::{self, Opcode};
 use tidegate_protocol::{ChannelName, Codec, Control, Disconnect, ErrorCode, Reply};
 
-use crate::broadcast::Broadcast;
+use crate::broadcast::{Broadcast, Run};
 use crate::channels::Channels;
 use crate::effect::Effect;
 use crate::outbox::Outbox;
@@ -152,16 +152,19 @@ impl Shard {
         self.send_reply(session.index, id, &reply);
     }
 
-    /// A publication arrived: puts its frame into the outbox of each member. Says how many members there are.
-    pub fn deliver(&mut self, broadcast: &Broadcast) -> usize {
-        let Some(channel) = self.channels.find(broadcast.publication().channel.as_str()) else { return 0 };
+    /// Publications of one channel arrived, in this order: puts their frames, as one piece, into the outbox of each
+    /// member. Says how many outboxes were given something. All must be of the first one's channel.
+    pub fn deliver(&mut self, publications: &[Arc<Broadcast>]) -> usize {
+        let Some(first) = publications.first() else { return 0 };
+        let Some(channel) = self.channels.find(first.publication().channel.as_str()) else { return 0 };
+        let run = Run::new(publications);
         let members = self.channels.members(channel).len();
         let mut slow = Vec::new();
         for &index in self.channels.members(channel) {
-            let Some(session) = self.sessions.at_mut(index) else { continue };
-            let frame = broadcast.frame(session.codec);
-            match self.sessions.push_shared(index, frame, self.policy.outbox_max_bytes) {
-                Ok(()) => self.tally.sent[SENT_PUBLICATION] += 1,
+            let pushed =
+                self.sessions.push_shared(index, self.policy.outbox_max_bytes, |codec| run.frames(codec));
+            match pushed {
+                Ok(()) => self.tally.sent[SENT_PUBLICATION] += publications.len() as u64,
                 // Ending it changes the list of members, so it waits.
                 Err(_) => slow.push(index),
             }
@@ -267,7 +270,7 @@ impl Shard {
         self.channels.member_count()
     }
 
-    /// Bytes waiting in all outboxes.
+    /// Bytes waiting in all outboxes. Looks at every session.
     pub fn outbox_bytes(&self) -> usize {
         self.sessions.iter().map(|(_, session)| session.outbox.bytes()).sum()
     }

@@ -106,7 +106,7 @@ fn deliver(shard: &mut Shard, channel: &str) {
         info: None,
         tags: Vec::new(),
     };
-    shard.deliver(&Broadcast::new(publication));
+    shard.deliver(&[Arc::new(Broadcast::new(publication))]);
 }
 
 #[test]

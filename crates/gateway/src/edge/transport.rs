@@ -114,9 +114,16 @@ impl Transport {
 
 fn write_plain(socket: &mut TcpStream, outbox: &mut Outbox, sent: &mut u64) -> io::Result<Written> {
     while !outbox.is_empty() {
-        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-        let count = outbox.slices(&mut slices);
-        let size = match socket.write_vectored(&slices[..count]) {
+        let written = match outbox.single() {
+            // The usual case, and a cheaper system call.
+            Some(frames) => socket.write(frames),
+            None => {
+                let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+                let count = outbox.slices(&mut slices);
+                socket.write_vectored(&slices[..count])
+            }
+        };
+        let size = match written {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(size) => size,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Written::Blocked),

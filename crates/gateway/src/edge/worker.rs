@@ -21,7 +21,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Registry, Token};
-use tidegate_hub::{Effect, Opening, SessionKey, Shard, Tick, tick::TICK};
+use tidegate_hub::{Broadcast, Effect, Opening, SessionKey, Shard, Tick, tick::TICK};
 use tidegate_protocol::frame::Limits;
 use tidegate_protocol::{ErrorCode, Publication};
 use tidegate_relay::{Relay, WorkerId};
@@ -43,10 +43,14 @@ const READ_SIZE: usize = 64 * 1024;
 /// How many inbox items one turn takes at most, so that sockets get their turn.
 const MAX_INBOUND: usize = 1024;
 
-/// How many frames one turn puts into outboxes at most before it writes them, give or take one publication. Each costs
-/// its place in an outbox meanwhile: this bounds what a flood takes, and what of it the allocator keeps for itself
-/// afterwards, at a few megabytes a worker. Small enough for the processor's cache, large enough to share writes.
-const MAX_FRAMES: usize = 64 * 1024;
+/// How many outboxes one turn gives something at most before it writes, give or take one run. Each costs a place in an
+/// outbox meanwhile: this bounds what a flood takes, and what of it the allocator keeps for itself afterwards, at a few
+/// megabytes a worker. Small enough for the processor's cache.
+const MAX_PUSHES: usize = 64 * 1024;
+
+/// How many bytes of publications one turn takes at most before it writes, unless it is one publication: large enough to
+/// share writes, small enough that a turn alone never fills the outbox of a reader who keeps up.
+const MAX_TURN_BYTES: usize = 256 * 1024;
 
 /// How long an ended connection may take to take its Close frame and close.
 const CLOSING: Duration = Duration::from_secs(5);
@@ -97,14 +101,29 @@ pub(crate) struct Worker {
     /// the channels the shard had.
     leaving: VecDeque<tidegate_protocol::ChannelName>,
     pub(super) draining: Option<Draining>,
+    /// Publications of one channel, taken from the inbox and not given to the shard yet: they go together.
+    run: Vec<Arc<Broadcast>>,
+    /// A publication that was too much for its turn: the first of the next.
+    held: Option<(Arc<Broadcast>, Instant)>,
     /// When the publications of this turn were received.
     received: Vec<Instant>,
+    /// How many bytes of publications one turn takes.
+    turn_bytes: usize,
     pub(super) scratch: Vec<u8>,
     pub(super) plaintext: Vec<u8>,
     pub(super) bytes_received: u64,
     pub(super) bytes_sent: u64,
     effects: Vec<Effect>,
     dirty: Vec<SessionKey>,
+}
+
+/// What a turn has taken from the inbox.
+#[derive(Default)]
+struct Taken {
+    /// Outboxes that were given something.
+    pushes: usize,
+    /// Bytes of publications.
+    bytes: usize,
 }
 
 /// A connection on its way from HTTP to the worker.
@@ -149,7 +168,10 @@ impl Worker {
             unread: Vec::new(),
             leaving: VecDeque::new(),
             draining: None,
+            run: Vec::new(),
+            held: None,
             received: Vec::new(),
+            turn_bytes: MAX_TURN_BYTES.min(settings.outbox.max_bytes / 2),
             scratch: vec![0; READ_SIZE],
             plaintext: Vec::new(),
             bytes_received: 0,
@@ -227,21 +249,65 @@ impl Worker {
         Ok(())
     }
 
-    /// Something came from the relay or from another thread of the node. Says how many frames it put into outboxes.
-    fn inbound(&mut self, inbound: Inbound) -> usize {
-        match inbound {
-            Inbound::Publication(broadcast, received) => {
-                self.received.push(received);
-                return self.shard.deliver(&broadcast);
+    /// Takes what came from the relay and from other threads of the node, as much as a turn takes; says whether there
+    /// may be more. Publications of one channel that follow each other become one run; nothing changes its order.
+    fn inbox(&mut self, inbox: &Inbox<Inbound>) -> bool {
+        let mut taken = Taken::default();
+        if let Some((broadcast, received)) = self.held.take() {
+            self.publication(broadcast, received, &mut taken);
+        }
+        let more = inbox.take(MAX_INBOUND, |inbound| {
+            match inbound {
+                Inbound::Publication(broadcast, received) => {
+                    self.publication(broadcast, received, &mut taken)
+                }
+                // The reply to a publication has no order with the publications that others made.
+                Inbound::Published(session, id, result) => self.shard.published(session, id, result),
+                other => {
+                    taken.pushes += self.deliver();
+                    self.inbound(other);
+                }
             }
+            taken.pushes < MAX_PUSHES && self.held.is_none()
+        });
+        self.deliver();
+        more || self.held.is_some()
+    }
+
+    /// Adds a publication to the run, or holds it for the next turn if this one has enough.
+    fn publication(&mut self, broadcast: Arc<Broadcast>, received: Instant, taken: &mut Taken) {
+        let publication = broadcast.publication();
+        let bytes = publication.data.len();
+        if taken.bytes > 0 && taken.bytes + bytes > self.turn_bytes {
+            self.held = Some((broadcast, received));
+            return;
+        }
+        if self.run.first().is_some_and(|first| first.publication().channel != publication.channel) {
+            taken.pushes += self.deliver();
+        }
+        taken.bytes += bytes;
+        self.received.push(received);
+        self.run.push(broadcast);
+    }
+
+    /// Gives the run to the shard. Says how many outboxes got it.
+    fn deliver(&mut self) -> usize {
+        let pushes = self.shard.deliver(&self.run);
+        self.run.clear();
+        pushes
+    }
+
+    /// Something that is in order with publications came.
+    fn inbound(&mut self, inbound: Inbound) {
+        match inbound {
+            // Taken by `inbox`.
+            Inbound::Publication(..) | Inbound::Published(..) => {}
             Inbound::Joined(channel, result) => self.shard.joined(&channel, result),
             Inbound::Lost(channel) => self.shard.lost(&channel),
-            Inbound::Published(session, id, result) => self.shard.published(session, id, result),
             Inbound::Control(control) => self.shard.control(&control),
             Inbound::Channels(gather) => gather.answer(self.shard.channels()),
             Inbound::Drain(duration) => self.drain(duration),
         }
-        0
     }
 
     /// Carries out what the shard asks and writes what waits, until both are quiet.
@@ -258,8 +324,12 @@ impl Worker {
             }
             self.dirty = dirty;
         }
-        for received in self.received.drain(..) {
-            self.common.metrics.delivery_seconds.observe(received.elapsed().as_secs_f64());
+        if !self.received.is_empty() {
+            let now = Instant::now();
+            for received in self.received.drain(..) {
+                let took = now.saturating_duration_since(received);
+                self.common.metrics.delivery_seconds.observe(took.as_secs_f64());
+            }
         }
         if self.bytes_received > 0 {
             self.common.metrics.bytes_received.inc_by(std::mem::take(&mut self.bytes_received));
@@ -324,12 +394,13 @@ impl Worker {
                 break;
             }
         }
+        let waiting = self.waiting_bytes();
         if let Some(stats) = self.common.stats.get(usize::from(self.id.0)) {
             let connections = self.shard.session_counts().iter().sum::<usize>();
             stats.connections.store(connections as u64, Ordering::Relaxed);
             stats.subscriptions.store(self.shard.subscription_count() as u64, Ordering::Relaxed);
             stats.channels.store(self.shard.channel_count() as u64, Ordering::Relaxed);
-            stats.outbox_bytes.store(self.shard.outbox_bytes() as u64, Ordering::Relaxed);
+            stats.outbox_bytes.store(waiting as u64, Ordering::Relaxed);
         }
     }
 }
@@ -380,11 +451,7 @@ async fn turns(
         }
         {
             let mut worker = worker.borrow_mut();
-            let mut frames = 0;
-            more = inbox.take(MAX_INBOUND, |inbound| {
-                frames += worker.inbound(inbound);
-                frames < MAX_FRAMES
-            });
+            more = worker.inbox(inbox);
             worker.read_unread();
             worker.settle();
         }

@@ -135,6 +135,12 @@ impl Worker {
         self.shard.remove(key);
     }
 
+    /// Bytes in outboxes whose socket has no room. Every other outbox was written out in its turn.
+    pub(super) fn waiting_bytes(&mut self) -> usize {
+        let Self { watched, shard, .. } = self;
+        watched.iter().map(|key| shard.outbox(*key).map_or(0, |outbox| outbox.bytes())).sum()
+    }
+
     /// Puts a session into the list of those with a deadline.
     pub(super) fn watch(&mut self, key: SessionKey) {
         if let Some(session) = self.session(key)

@@ -1,5 +1,7 @@
 //! Publications on their way into outboxes.
 
+use std::sync::Arc;
+
 use serde_json::json;
 use tidegate_hub::Broadcast;
 use tidegate_protocol::Codec;
@@ -44,6 +46,34 @@ fn every_member_gets_a_publication_once_and_nobody_else_does() {
 }
 
 #[test]
+fn a_run_of_publications_is_one_piece_for_all_members_of_a_codec_with_a_frame_each() {
+    let mut node = Node::new();
+    let members: Vec<_> = (0..3).map(|_| node.connect("")).collect();
+    members.iter().for_each(|session| node.subscribe(*session, "news"));
+    let binary = protobuf_subscriber(&mut node, "news");
+    let run: Vec<_> =
+        (0..20).map(|number| Arc::new(Broadcast::new(publication("news", &number.to_string())))).collect();
+    assert_eq!(node.shard.deliver(&run), 4);
+    let pieces: Vec<_> = members
+        .iter()
+        .map(|session| {
+            let outbox = node.shard.outbox(*session).expect("it is there");
+            let piece = outbox.single().expect("one piece");
+            (piece.as_ptr(), piece.len())
+        })
+        .collect();
+    assert!(pieces.iter().all(|piece| *piece == pieces[0]), "the members share the bytes: {pieces:?}");
+    for session in members {
+        let frames = node.frames(session);
+        let numbers: Vec<_> =
+            frames.iter().map(|frame| lines(frame)[0]["push"]["pub"]["data"].clone()).collect();
+        assert_eq!(numbers, (0..20).map(|number| json!(number)).collect::<Vec<_>>());
+    }
+    assert_eq!(node.frames(binary).len(), 20);
+    assert_eq!(node.shard.take_tally().sent[1], 4 * 20);
+}
+
+#[test]
 fn publications_keep_their_order_and_a_frame_each() {
     let mut node = Node::new();
     let session = node.connect("");
@@ -64,8 +94,8 @@ fn each_codec_gets_its_own_frame_and_the_bytes_are_shared() {
     let json_session = node.connect("");
     node.subscribe(json_session, "news");
     let protobuf_session = protobuf_subscriber(&mut node, "news");
-    let broadcast = Broadcast::new(publication("news", "[1]"));
-    node.shard.deliver(&broadcast);
+    let broadcast = Arc::new(Broadcast::new(publication("news", "[1]")));
+    node.shard.deliver(std::slice::from_ref(&broadcast));
     let mut slices = [std::io::IoSlice::new(&[]); 2];
     let outbox = node.shard.outbox(json_session).expect("an outbox");
     assert_eq!(outbox.slices(&mut slices), 1);

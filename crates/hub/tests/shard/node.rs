@@ -130,7 +130,7 @@ impl Node {
     }
 
     pub(crate) fn deliver(&mut self, channel: &str, data: &str) {
-        self.shard.deliver(&Broadcast::new(publication(channel, data)));
+        self.shard.deliver(&[Arc::new(Broadcast::new(publication(channel, data)))]);
     }
 
     pub(crate) fn effects(&mut self) -> Vec<Effect> {
