@@ -6,6 +6,7 @@ HELM is the helm to run; TIDEGATE a node's binary: without it the rendered setti
 anywhere: that takes a cluster.
 """
 
+import base64
 import os
 import pathlib
 import re
@@ -52,6 +53,7 @@ REFUSALS = [
     ([REDIS, "redis.existingSecret=s"], "redis.urlKey"),
     ([REDIS, "config.listen.public=0.0.0.0:80"], "listen.public"),
     ([REDIS, "config.tls.cert=/a"], "tls.existingSecret"),
+    ([REDIS, "tls.ticketKeys.existingSecret=tickets"], "tls.existingSecret"),
     ([REDIS, "config.api.keys[0].name=a"], "apiKeys"),
     ([REDIS, "podDisruptionBudget.minAvailable=1"], "one of maxUnavailable and minAvailable"),
     ([REDIS, "autoscaling.enabled=true", "autoscaling.maxReplicas=1"], "below autoscaling.minReplicas"),
@@ -161,6 +163,9 @@ class Checks:
             if "/etc/tidegate/tls/" in config:
                 (etc / "tls").mkdir()
                 certificate(etc / "tls" / "tls.crt", etc / "tls" / "tls.key")
+            if "/etc/tidegate/ticket-keys/" in config:
+                (etc / "ticket-keys").mkdir()
+                (etc / "ticket-keys" / "tickets.key").write_text(base64.b64encode(os.urandom(32)).decode())
             file = etc / "tidegate.yaml"
             file.write_text(config.replace("/etc/tidegate", directory))
             env = {"PATH": os.environ["PATH"]}

@@ -20,8 +20,8 @@ use tidegate_protocol::{Codec, Disconnect};
 use tidegate_relay::{Observation, RelayError};
 
 use self::families::Families;
+pub(crate) use self::labels::{Handshake, Rejection, Source};
 use self::labels::{REFUSALS, RELAY_COMMANDS};
-pub(crate) use self::labels::{Rejection, Source};
 
 /// The media type of [`Metrics::render`].
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -44,6 +44,7 @@ pub(crate) struct Metrics {
     connection_age: Histogram,
     /// From accept to the 101, TLS included, in seconds.
     pub handshake_seconds: Histogram,
+    tls_handshakes: [IntCounter; Handshake::ALL.len()],
     /// Connections still open while the node drains.
     pub drain_remaining: IntGauge,
 
@@ -129,6 +130,12 @@ impl Metrics {
                 "handshake_seconds",
                 "From accept to the WebSocket upgrade, TLS included.",
                 &FAST,
+            )?,
+            tls_handshakes: new.counters(
+                "tls_handshakes_total",
+                "TLS handshakes completed.",
+                "kind",
+                Handshake::ALL.map(Handshake::label),
             )?,
             drain_remaining: new.gauge(
                 "drain_remaining_connections",
@@ -243,6 +250,11 @@ impl Metrics {
     /// A connection did not reach the upgrade.
     pub(crate) fn rejected(&self, rejection: Rejection) {
         self.connections_rejected[rejection as usize].inc();
+    }
+
+    /// A TLS handshake was completed.
+    pub(crate) fn tls_handshake(&self, kind: Handshake) {
+        self.tls_handshakes[kind as usize].inc();
     }
 
     /// Publications came.

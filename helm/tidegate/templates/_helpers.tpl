@@ -47,6 +47,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $config := deepCopy .Values.config -}}
 {{- if .Values.tls.existingSecret -}}
 {{- $_ := set $config "tls" (dict "cert" (printf "/etc/tidegate/tls/%s" .Values.tls.certKey) "key" (printf "/etc/tidegate/tls/%s" .Values.tls.keyKey)) -}}
+{{- if .Values.tls.ticketKeys.existingSecret -}}
+{{- $_ := set $config.tls "ticket_keys" (printf "/etc/tidegate/ticket-keys/%s" .Values.tls.ticketKeys.key) -}}
+{{- end -}}
 {{- end -}}
 {{- if .Values.apiKeys -}}
 {{- $keys := list -}}
@@ -97,6 +100,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- if hasKey $config "tls" -}}
 {{- fail "config.tls is set, but its files come from a Secret: use tls.existingSecret" -}}
+{{- end -}}
+{{- if and .Values.tls.ticketKeys.existingSecret (not .Values.tls.existingSecret) -}}
+{{- fail "tls.ticketKeys.existingSecret is set without tls.existingSecret: session tickets are part of TLS" -}}
 {{- end -}}
 {{- if hasKey (default dict $config.api) "keys" -}}
 {{- fail "config.api.keys is set, but keys do not belong into a ConfigMap: use apiKeys, which reads them from Secrets" -}}

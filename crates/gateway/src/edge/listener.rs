@@ -24,11 +24,11 @@ use tokio::time::{sleep_until, timeout_at};
 use super::handshake::{self, Gate};
 use super::stream::Stream;
 use super::takeover;
-use super::tls::TlsStream;
+use super::tls::{Material, TlsStream};
 use super::worker::{Common, Worker};
 use crate::inbox::Inbox;
 use crate::join::Inbound;
-use crate::metrics::Rejection;
+use crate::metrics::{Handshake, Rejection};
 
 /// Connections that wait for the accept; the kernel cuts it to net.core.somaxconn.
 const BACKLOG: i32 = 4096;
@@ -41,7 +41,7 @@ pub(crate) struct Public {
     pub(crate) gate: web::Data<Gate>,
     pub(crate) common: Arc<Common>,
     pub(crate) policy: Arc<Policy>,
-    pub(crate) tls: Option<Arc<ServerConfig>>,
+    pub(crate) tls: Option<Material>,
     /// One for each worker.
     pub(crate) inboxes: Vec<Inbox<Inbound>>,
     /// Counts the workers that serve.
@@ -60,12 +60,18 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 /// Starts the workers of the public port.
 pub(crate) fn serve(listener: TcpListener, public: Public) -> io::Result<Server> {
     let workers = public.inboxes.len();
+    let tls = public.tls.map(|Material { config, tickets }| {
+        if let Some(tickets) = tickets {
+            actix_rt::spawn(async move { tickets.follow().await });
+        }
+        config
+    });
     let edge = Arc::new(Edge {
         handshakes: Semaphore::new(public.common.settings.limits.max_handshakes),
         gate: public.gate,
         common: public.common,
         policy: public.policy,
-        tls: public.tls,
+        tls,
         inboxes: Mutex::new(public.inboxes.into_iter().enumerate().collect()),
         running: public.running,
     });
@@ -181,7 +187,10 @@ impl Edge {
             return None;
         };
         match timeout_at(deadline, TlsStream::accept(socket, Arc::clone(config))).await {
-            Ok(Ok(stream)) => Some(Stream::tls(stream, accepted, sleep_until(deadline), Arc::clone(metrics))),
+            Ok(Ok(stream)) => {
+                metrics.tls_handshake(if stream.resumed() { Handshake::Resumed } else { Handshake::Full });
+                Some(Stream::tls(stream, accepted, sleep_until(deadline), Arc::clone(metrics)))
+            }
             Ok(Err(error)) => {
                 tracing::debug!(%error, "a TLS handshake failed");
                 metrics.rejected(Rejection::Tls);

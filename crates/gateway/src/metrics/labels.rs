@@ -49,6 +49,28 @@ impl Rejection {
     }
 }
 
+/// What a TLS handshake was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Handshake {
+    /// With a signature of the node's key.
+    Full,
+    /// With a session ticket.
+    Resumed,
+}
+
+impl Handshake {
+    /// Every kind.
+    pub(crate) const ALL: [Self; 2] = [Self::Full, Self::Resumed];
+
+    /// The metric label.
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Resumed => "resumed",
+        }
+    }
+}
+
 /// Where a publication came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Source {

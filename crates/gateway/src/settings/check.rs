@@ -118,7 +118,14 @@ fn tls(reader: &mut Reader<'_>) -> Option<Tls> {
             reader.problem(key, format!("missing: {set} is set, and TLS needs both"));
         }
     }
-    let tls = Tls { cert: cert?, key: key? };
+    let ticket_keys = reader.optional("tls.ticket_keys", path);
+    if ticket_keys.is_some() && !reader.is_written("tls.cert") {
+        reader.problem("tls.ticket_keys", "only works with TLS: set tls.cert and tls.key too");
+    }
+    if let Some(Err(advice)) = ticket_keys.as_deref().map(super::ticket_keys::read) {
+        reader.problem("tls.ticket_keys", advice);
+    }
+    let tls = Tls { cert: cert?, key: key?, ticket_keys };
     if let Err((key, advice)) = super::certificate::check(&tls) {
         reader.problem(key, advice);
     }

@@ -12,7 +12,7 @@ const ITEM_KEYS: [(&str, &[&str]); 2] =
     [("namespaces", &["name", "subscribe", "publish"]), ("api.keys", &["name", "key", "key_file", "scope"])];
 
 /// Keys that the design has and this version has not.
-const LATER: [&str; 27] = [
+const LATER: [&str; 26] = [
     "admin",
     "auth.jwt",
     "cluster",
@@ -39,7 +39,6 @@ const LATER: [&str; 27] = [
     "relay.redis.sentinel",
     "relay.redis.shards",
     "tls.client_ca",
-    "tls.ticket_keys",
 ];
 
 /// The keys there are, with their defaults.

@@ -16,12 +16,14 @@ mod reader;
 mod resolved;
 #[cfg(test)]
 mod tests;
+mod ticket_keys;
 mod value;
 
 pub(crate) use layers::{Assignment, Sources};
 pub(crate) use machine::Machine;
 pub(crate) use problem::Problems;
 pub(crate) use resolved::{ApiKey, Log, LogFormat, Scope, Settings, Tls};
+pub(crate) use ticket_keys::{TicketKey, read as read_ticket_keys};
 
 /// Settings that passed every check.
 #[derive(Debug, Clone)]

@@ -67,6 +67,8 @@ pub(crate) struct Tls {
     pub cert: PathBuf,
     /// Its private key, PEM.
     pub key: PathBuf,
+    /// Keys of session tickets, shared by nodes; `None`: each process has its own.
+    pub ticket_keys: Option<PathBuf>,
 }
 
 /// What bounds clients.

@@ -3,9 +3,9 @@
 use std::io;
 use std::sync::Arc;
 
-use rustls::ServerConfig;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus, WriteTraffic};
+use rustls::{HandshakeKind, ServerConfig};
 
 /// The largest plaintext of one record (RFC 8446, 5.1).
 pub(crate) const MAX_PLAINTEXT: usize = 16 * 1024;
@@ -41,6 +41,11 @@ impl Engine {
             handshaking: true,
             peer_closed: false,
         })
+    }
+
+    /// Whether the session was resumed by a ticket; known once the handshake is over.
+    pub(crate) fn resumed(&self) -> bool {
+        self.conn.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
     /// Whether the handshake is still going on.

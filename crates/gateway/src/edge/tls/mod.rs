@@ -5,14 +5,17 @@
 //! any I/O; [`stream`] drives it under tokio for the handshake and the HTTP phase; the worker's shard drives the same
 //! engine under its own poller afterwards.
 //!
-//! Not here: client certificates, reloading, session tickets shared by nodes.
+//! [`tickets`] lets a client that comes back, to this node or another, resume its session.
+//!
+//! Not here: client certificates, reloading of certificates, early data.
 
 mod engine;
 mod material;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod tickets;
 
 pub(crate) use engine::Engine;
-pub(crate) use material::{TlsError, load};
+pub(crate) use material::{Material, TlsError, load};
 pub(crate) use stream::TlsStream;

@@ -40,6 +40,11 @@ impl TlsStream {
         Ok(stream)
     }
 
+    /// Whether the session was resumed by a ticket.
+    pub(crate) fn resumed(&self) -> bool {
+        self.engine.resumed()
+    }
+
     /// Gives up the parts: the socket, the TLS state and the decrypted bytes not read yet.
     pub(crate) fn into_parts(self) -> (TcpStream, Box<Engine>, Vec<u8>) {
         (self.socket, self.engine, self.plaintext[self.taken..].to_vec())
