@@ -54,8 +54,23 @@ pub(crate) fn inbox<T>() -> (InboxSender<T>, Inbox<T>) {
 }
 
 impl<T> InboxSender<T> {
-    /// Puts an item in, waiting for room for at most [`PATIENCE`].
+    /// Puts an item in and wakes the worker.
     pub(crate) fn send(&self, item: T, bytes: usize) -> Result<(), Stuck> {
+        self.put(item, bytes)?;
+        self.wake();
+        Ok(())
+    }
+
+    /// Wakes the worker, unless it has yet to look since it was woken last.
+    pub(crate) fn wake(&self) {
+        if !self.shared.woken.swap(true, Ordering::SeqCst) {
+            self.shared.notify.notify_one();
+        }
+    }
+
+    /// Puts an item in, waiting for room for at most [`PATIENCE`]. The worker is woken only to make room: whoever puts
+    /// several items in calls [`InboxSender::wake`] after the last.
+    pub(crate) fn put(&self, item: T, bytes: usize) -> Result<(), Stuck> {
         let mut item = (item, bytes);
         let mut deadline = None;
         loop {
@@ -63,13 +78,7 @@ impl<T> InboxSender<T> {
                 // Before the item can be taken, or the count would fall below nothing.
                 self.shared.bytes.fetch_add(bytes, Ordering::AcqRel);
                 match self.items.try_send(item) {
-                    Ok(()) => {
-                        // One wake-up serves everything that was put in before the worker looks.
-                        if !self.shared.woken.swap(true, Ordering::SeqCst) {
-                            self.shared.notify.notify_one();
-                        }
-                        return Ok(());
-                    }
+                    Ok(()) => return Ok(()),
                     Err(TrySendError::Full(back)) => {
                         self.shared.bytes.fetch_sub(bytes, Ordering::AcqRel);
                         item = back;
@@ -77,6 +86,7 @@ impl<T> InboxSender<T> {
                     Err(TrySendError::Disconnected(_)) => return Err(Stuck),
                 }
             }
+            self.wake();
             let deadline = *deadline.get_or_insert_with(|| Instant::now() + PATIENCE);
             if Instant::now() >= deadline {
                 return Err(Stuck);
@@ -96,14 +106,20 @@ impl<T> Inbox<T> {
     pub(crate) fn take(&self, most: usize, mut each: impl FnMut(T) -> bool) -> bool {
         // Before the first look, so that an item put in after the last look wakes again.
         self.shared.woken.swap(false, Ordering::SeqCst);
+        let mut taken = 0;
+        let mut more = true;
         for _ in 0..most {
-            let Ok((item, bytes)) = self.items.try_recv() else { return false };
-            self.shared.bytes.fetch_sub(bytes, Ordering::AcqRel);
+            let Ok((item, bytes)) = self.items.try_recv() else {
+                more = false;
+                break;
+            };
+            taken += bytes;
             if !each(item) {
                 break;
             }
         }
-        true
+        self.shared.bytes.fetch_sub(taken, Ordering::AcqRel);
+        more
     }
 }
 

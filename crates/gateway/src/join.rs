@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tidegate_hub::{Broadcast, SessionKey};
-use tidegate_protocol::{ChannelName, Control, ErrorCode, Publication};
-use tidegate_relay::{Observation, RelayError, Report, Sink, Ticket, WorkerId, WorkerSet};
+use tidegate_protocol::{ChannelName, Control, ErrorCode};
+use tidegate_relay::{Delivery, Observation, RelayError, Report, Sink, Ticket, WorkerId, WorkerSet};
 use tokio::sync::oneshot;
 
 use crate::inbox::{Inbox, InboxSender, inbox};
@@ -120,16 +120,24 @@ impl Switchboard {
 }
 
 impl Sink for Switchboard {
-    fn deliver(&self, workers: WorkerSet, publication: Publication, received: Instant) {
-        self.metrics.published(Source::Relay, 1);
-        let bytes = publication.data.len();
-        let broadcast = Arc::new(Broadcast::new(publication));
-        for worker in workers.iter() {
-            let Some(sender) = self.workers.get(usize::from(worker.0)) else { continue };
-            if sender.send(Inbound::Publication(Arc::clone(&broadcast), received), bytes).is_err() {
-                self.metrics.observe(Observation::Dropped(1));
+    fn deliver(&self, batch: &mut Vec<Delivery>, received: Instant) {
+        self.metrics.published(Source::Relay, batch.len() as u64);
+        let mut concerned = WorkerSet::default();
+        for Delivery { workers, publication } in batch.drain(..) {
+            let bytes = publication.data.len();
+            let broadcast = Arc::new(Broadcast::new(publication));
+            for worker in workers.iter() {
+                let Some(sender) = self.workers.get(usize::from(worker.0)) else { continue };
+                concerned.insert(worker);
+                if sender.put(Inbound::Publication(Arc::clone(&broadcast), received), bytes).is_err() {
+                    self.metrics.observe(Observation::Dropped(1));
+                }
             }
         }
+        concerned
+            .iter()
+            .filter_map(|worker| self.workers.get(usize::from(worker.0)))
+            .for_each(InboxSender::wake);
     }
 
     fn joined(&self, worker: WorkerId, channel: &ChannelName, result: Result<(), RelayError>) {

@@ -20,4 +20,4 @@ mod sparse;
 
 pub use relay::{Busy, NodeInfo, Relay, RelayError, Status};
 pub use settings::{RedisSettings, RelaySettings, Secret};
-pub use sink::{Observation, Report, Sink, Ticket, WorkerId, WorkerSet};
+pub use sink::{Delivery, Observation, Report, Sink, Ticket, WorkerId, WorkerSet};

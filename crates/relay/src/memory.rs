@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::budget::{Budget, Claim};
 use crate::relay::{Busy, Identity, NodeInfo, RelayError, Status};
-use crate::sink::{Observation, Sink, Ticket, WorkerId, WorkerSet};
+use crate::sink::{Delivery, Observation, Sink, Ticket, WorkerId, WorkerSet};
 
 /// How many messages may wait for the thread.
 const QUEUE_ITEMS: usize = 4 * 1024;
@@ -142,9 +142,11 @@ impl Drop for MemoryRelay {
 fn run(messages: &Receiver<Message>, sink: &dyn Sink) {
     sink.observe(Observation::Up);
     let mut interest: AHashMap<ChannelName, WorkerSet> = AHashMap::new();
-    let deliver = |interest: &AHashMap<ChannelName, WorkerSet>, publication: Publication| {
-        if let Some(workers) = interest.get(&publication.channel) {
-            sink.deliver(*workers, publication, Instant::now());
+    let mut batch = Vec::with_capacity(1);
+    let mut deliver = |interest: &AHashMap<ChannelName, WorkerSet>, publication: Publication| {
+        if let Some(&workers) = interest.get(&publication.channel) {
+            batch.push(Delivery { workers, publication });
+            sink.deliver(&mut batch, Instant::now());
         }
     };
     for message in messages {

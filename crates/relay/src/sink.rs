@@ -41,6 +41,15 @@ impl WorkerSet {
     }
 }
 
+/// A publication and the workers that joined its channel.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Delivery {
+    /// Who is to have it.
+    pub workers: WorkerSet,
+    /// What arrived.
+    pub publication: Publication,
+}
+
 /// Names a client's publish command, so that its answer finds the way back. Opaque to the relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ticket {
@@ -92,8 +101,9 @@ pub enum Observation {
 /// What the relay calls. Every method is called on a relay thread and must be quick, but `deliver` may block it for
 /// as long as a worker's inbox is full, within a bound of its own: TCP then holds Redis back.
 pub trait Sink: Send + Sync + 'static {
-    /// A publication arrived for the workers that joined its channel. Per channel in the order of the relay.
-    fn deliver(&self, workers: WorkerSet, publication: Publication, received: Instant);
+    /// Publications arrived together, in the order of the relay: what one read from Redis brought, so that a worker
+    /// need be woken but once for it. Empties the list, whose memory the caller keeps.
+    fn deliver(&self, batch: &mut Vec<Delivery>, received: Instant);
 
     /// The worker's interest in the channel is confirmed by Redis, or could not be.
     fn joined(&self, worker: WorkerId, channel: &ChannelName, result: Result<(), RelayError>);

@@ -57,6 +57,12 @@ async fn what_is_too_large_is_refused() {
     let _: u64 = server.command(&["PUBLISH", "tg:{news}", &fits]);
     recorder.hears(0, "news", &[&fits]);
     assert_eq!(recorder.record().count(|o| *o == Observation::Refused("too_large")), 1);
+    // So large that it is not even gathered.
+    let far_over = "x".repeat(5_000_000);
+    let _: u64 = server.command(&["PUBLISH", "tg:{news}", &far_over]);
+    let _: u64 = server.command(&["PUBLISH", "tg:{news}", "1"]);
+    recorder.hears(0, "news", &[&fits, "1"]);
+    assert_eq!(recorder.record().count(|o| *o == Observation::Refused("too_large")), 2);
     let error = relay.publish(publication("news", &over)).await.expect_err("too large").to_string();
     assert!(error.contains("max_publication_bytes"), "{error}");
 }

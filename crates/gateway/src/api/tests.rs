@@ -11,7 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tidegate_protocol::{Control, Publication};
-use tidegate_relay::{Observation, RelayError, RelaySettings, Report, Sink, Ticket, WorkerId, WorkerSet};
+use tidegate_relay::{Delivery, Observation, RelayError, RelaySettings, Report, Sink, Ticket, WorkerId};
 
 use super::*;
 use crate::settings::{self, Assignment, Machine, Sources};
@@ -33,8 +33,8 @@ impl TestSink {
 }
 
 impl Sink for TestSink {
-    fn deliver(&self, _: WorkerSet, publication: Publication, _: Instant) {
-        self.say(Heard::Publication(publication));
+    fn deliver(&self, batch: &mut Vec<Delivery>, _: Instant) {
+        batch.drain(..).for_each(|delivery| self.say(Heard::Publication(delivery.publication)));
     }
 
     fn joined(&self, _: WorkerId, _: &tidegate_protocol::ChannelName, result: Result<(), RelayError>) {

@@ -21,7 +21,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ::redis::RedisResult;
-use ::redis::aio::MultiplexedConnection;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tidegate_protocol::ChannelName;
@@ -31,8 +30,8 @@ use super::backoff::Backoff;
 use super::health::Health;
 use super::lane::LaneSender;
 use super::registry::Registry;
-use super::router::{Ear, Line, Router};
-use super::server::{self, Server};
+use super::router::{Ear, Line};
+use super::server::{self, Listening, Server};
 use super::stopped;
 use crate::interest::{Join, Refused};
 use crate::relay::RelayError;
@@ -103,7 +102,7 @@ pub(super) struct Hear {
 
 /// One connection under supervision.
 struct Watch {
-    connection: MultiplexedConnection,
+    listening: Listening,
     flying: Flying,
     /// Of the last SUBSCRIBE.
     number: u32,
@@ -154,15 +153,14 @@ impl Hear {
         let mut backoff = Backoff::new();
         loop {
             let line = Line::new();
-            let (server, router) =
-                (Arc::clone(&self.server), Router::new(Arc::clone(&self.ear), Arc::clone(&line)));
-            let Some(attempt) = self.meanwhile(async move { server.listen(router).await }).await else {
+            let (server, ear, heard) = (Arc::clone(&self.server), Arc::clone(&self.ear), Arc::clone(&line));
+            let Some(attempt) = self.meanwhile(async move { server.listen(ear, heard).await }).await else {
                 break;
             };
             match attempt {
-                Ok(connection) => {
+                Ok(listening) => {
                     let began = Instant::now();
-                    let (end, stood) = self.watch(connection, &line).await;
+                    let (end, stood) = self.watch(listening, &line).await;
                     line.cut();
                     match end {
                         End::Stop => break,
@@ -203,10 +201,10 @@ impl Hear {
     }
 
     /// Looks after one connection until it fails. Says whether it ever stood.
-    async fn watch(&mut self, connection: MultiplexedConnection, line: &Line) -> (End, bool) {
+    async fn watch(&mut self, listening: Listening, line: &Line) -> (End, bool) {
         let now = Instant::now();
         let mut watch = Watch {
-            connection,
+            listening,
             flying: Flying::new(),
             number: 0,
             subscribing: 0,
@@ -441,7 +439,7 @@ impl Watch {
     }
 
     fn subscribe_control(&mut self, channels: [String; 2]) {
-        let mut connection = self.connection.clone();
+        let mut connection = self.listening.connection.clone();
         self.fly(async move { Done::Control(connection.subscribe(&channels).await) });
     }
 
@@ -454,7 +452,7 @@ impl Watch {
     fn subscribe(&mut self, number: u32, channels: Vec<ChannelName>, ear: &Ear) {
         self.subscribing += 1;
         let names: Vec<_> = channels.iter().map(|channel| ear.names.channel(channel)).collect();
-        let (mut connection, asked) = (self.connection.clone(), Instant::now());
+        let (mut connection, asked) = (self.listening.connection.clone(), Instant::now());
         self.fly(async move {
             let result = connection.subscribe(names).await;
             Done::Subscribed(Batch { number, channels, asked }, result)
@@ -464,14 +462,14 @@ impl Watch {
     fn unsubscribe(&mut self, channels: &[ChannelName], ear: &Ear) {
         self.unsubscribing = true;
         let names: Vec<_> = channels.iter().map(|channel| ear.names.channel(channel)).collect();
-        let mut connection = self.connection.clone();
+        let mut connection = self.listening.connection.clone();
         self.fly(async move { Done::Unsubscribed(connection.unsubscribe(names).await) });
     }
 
     fn ping(&mut self, now: Instant) {
         self.pinged = Some(now);
         self.last_probe = now;
-        let mut connection = self.connection.clone();
+        let mut connection = self.listening.connection.clone();
         self.fly(async move { Done::Ping(::redis::cmd("PING").query_async::<()>(&mut connection).await) });
     }
 }

@@ -193,9 +193,6 @@ impl Lane {
             let Some(mut connection) = self.reach().await else { break };
             self.health.speaks(true);
             let lost = loop {
-                if self.renewal.asked.load(Ordering::SeqCst) != asked {
-                    break None;
-                }
                 if !self.take().await {
                     return;
                 }

@@ -1,7 +1,7 @@
 //! The relay over one Redis server.
 //!
 //! Two threads with a current-thread runtime each. `relay-hear` owns the pub/sub connection and the node's interest
-//! (`hear`, `router`); `relay-say` owns the publishing lane (`lane`), the registry (`registry`) and answers surveys
+//! (`hear`, `sieve`, `router`); `relay-say` owns the publishing lane (`lane`), the registry (`registry`) and answers surveys
 //! (`survey`). Hearing is apart from saying so that a slow worker, which holds the first thread back on purpose, never
 //! delays a publication or a heartbeat.
 
@@ -12,6 +12,8 @@ mod lane;
 mod registry;
 mod router;
 mod server;
+mod sieve;
+mod stream;
 mod survey;
 
 use std::future::Future;

@@ -1,9 +1,9 @@
 //! What arrives on the pub/sub connection, and where it goes.
 //!
-//! Called inline by the connection's driver: nothing is queued here. A worker that does not keep up blocks this thread
-//! in [`Sink::deliver`], the socket is read no further, and TCP holds Redis back; so the bound is the worker's inbox.
-//! All calls come from the hearing thread, which keeps the order of a channel and puts a join's answer before its first
-//! delivery.
+//! Called inline while the connection is read: nothing is queued here but the publications of one read, which are handed
+//! over before the next. A worker that does not keep up blocks this thread in [`Sink::deliver`], the socket is read no
+//! further, and TCP holds Redis back; so the bound is the worker's inbox. All calls come from the hearing thread, which
+//! keeps the order of a channel and puts a join's answer before its first delivery.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,16 +17,20 @@ use tidegate_protocol::control::ControlError;
 use tidegate_protocol::{ChannelName, Control, Publication};
 use tokio::sync::Notify;
 
+use super::sieve::Listener;
 use super::survey::{Answering, Internal, Surveys};
 use crate::envelope::{self, Opened};
 use crate::interest::Interest;
 use crate::names::{Names, Origin};
 use crate::settings::RedisSettings;
-use crate::sink::{Observation, Sink};
+use crate::sink::{Delivery, Observation, Sink};
 use crate::sparse::{Sparse, sample, shortened};
 
 /// The largest message on a control channel: a part of a survey's answer with the longest channel names fits.
 const MAX_CONTROL_BYTES: usize = 2 * 1024 * 1024;
+
+/// How many publications are handed over together at most.
+const MOST_TOGETHER: usize = 512;
 
 /// What the hearing thread knows, across connections.
 pub(super) struct Ear {
@@ -35,10 +39,21 @@ pub(super) struct Ear {
     /// Locked by the hearing thread alone, for a look or a change; it is a lock because the driver asks for `Sync`.
     interest: Mutex<Interest>,
     pulse: Mutex<Pulse>,
+    /// What the read under way has brought; locked as `interest` is.
+    heard: Mutex<Heard>,
     surveys: Arc<Surveys>,
     answering: Answering,
     most: usize,
     refused: Sparse,
+}
+
+/// Publications on their way to the workers.
+struct Heard {
+    batch: Vec<Delivery>,
+    /// When they were read.
+    received: Instant,
+    /// Whether anything was read since the last look.
+    anything: bool,
 }
 
 /// Signs of life.
@@ -66,6 +81,7 @@ impl Ear {
             names,
             interest: Mutex::new(Interest::new(settings.linger)),
             pulse: Mutex::new(Pulse { heard: now, probe_sent: (0, now), probe_heard: 0 }),
+            heard: Mutex::new(Heard { batch: Vec::new(), received: now, anything: false }),
             surveys,
             answering,
             most: settings.max_publication_bytes,
@@ -81,22 +97,46 @@ impl Ear {
         self.pulse.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn message(&self, from: &[u8], payload: Vec<u8>, received: Instant) {
+    fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn message(&self, from: &[u8], payload: &[u8], received: Instant) {
+        let mut heard = self.heard();
+        heard.anything = true;
         match self.names.origin(from) {
             Origin::Channel(name) => {
                 // Nobody: the channel lingers, or is not confirmed for anyone yet.
                 let Some((channel, workers)) = self.interest().hears(name) else { return };
-                match self.publication(channel, payload.into()) {
-                    Ok(publication) => self.sink.deliver(workers, publication, received),
+                match self.publication(channel, Bytes::copy_from_slice(payload)) {
+                    Ok(publication) => {
+                        heard.received = received;
+                        heard.batch.push(Delivery { workers, publication });
+                        if heard.batch.len() >= MOST_TOGETHER {
+                            self.hand_over(&mut heard);
+                        }
+                    }
                     Err((reason, payload)) => self.refuse(reason, name, &payload),
                 }
             }
-            Origin::Control => self.control("control", payload.into()),
-            Origin::Own => match probe(&payload) {
-                Some(number) => self.probed(number),
-                None => self.control("own control", payload.into()),
-            },
-            Origin::Foreign => self.refuse("channel_name", &from.escape_ascii().to_string(), &payload),
+            Origin::Foreign => self.refuse("channel_name", &from.escape_ascii().to_string(), payload),
+            origin => {
+                // What was published before is delivered before.
+                self.hand_over(&mut heard);
+                drop(heard);
+                match (origin, probe(payload)) {
+                    (Origin::Own, Some(number)) => self.probed(number),
+                    (Origin::Own, None) => self.control("own control", Bytes::copy_from_slice(payload)),
+                    _ => self.control("control", Bytes::copy_from_slice(payload)),
+                }
+            }
+        }
+    }
+
+    fn hand_over(&self, heard: &mut Heard) {
+        if !heard.batch.is_empty() {
+            self.sink.deliver(&mut heard.batch, heard.received);
+            heard.batch.clear();
         }
     }
 
@@ -137,7 +177,7 @@ impl Ear {
         }
         match Control::parse(&payload) {
             Ok(control) => self.sink.control(control),
-            Err(error) => self.refuse_because("control", from, &payload, Some(&error)),
+            Err(error) => self.refuse_because("control", from, &payload, payload.len(), Some(&error)),
         }
     }
 
@@ -152,13 +192,21 @@ impl Ear {
     }
 
     fn refuse(&self, reason: &'static str, from: &str, payload: &[u8]) {
-        self.refuse_because(reason, from, payload, None);
+        self.refuse_because(reason, from, payload, payload.len(), None);
     }
 
-    fn refuse_because(&self, reason: &'static str, from: &str, payload: &[u8], why: Option<&ControlError>) {
+    /// `payload` may be no more than the beginning of the `bytes`.
+    fn refuse_because(
+        &self,
+        reason: &'static str,
+        from: &str,
+        payload: &[u8],
+        bytes: usize,
+        why: Option<&ControlError>,
+    ) {
         self.sink.observe(Observation::Refused(reason));
         if let Some(held_back) = self.refused.speak(Instant::now()) {
-            let (sample, bytes) = (sample(payload), payload.len());
+            let sample = sample(payload);
             let why = why.map(|why| shortened(&why.to_string()));
             tracing::warn!(reason, why, channel = from, bytes, %sample, held_back, "refused a message from redis");
         }
@@ -184,7 +232,8 @@ fn probe(payload: &[u8]) -> Option<u64> {
     std::str::from_utf8(payload.strip_prefix(b"probe ")?).ok()?.parse().ok()
 }
 
-/// One connection's way into the [`Ear`].
+/// One connection's way into the [`Ear`]: as a [`Listener`] for messages, as the driver's push sender for the rest.
+#[derive(Clone)]
 pub(super) struct Router {
     ear: Arc<Ear>,
     line: Arc<Line>,
@@ -208,6 +257,10 @@ impl Line {
     pub(super) fn cut(&self) {
         self.current.store(false, Ordering::Relaxed);
     }
+
+    pub(super) fn is_current(&self) -> bool {
+        self.current.load(Ordering::Relaxed)
+    }
 }
 
 impl Router {
@@ -216,19 +269,48 @@ impl Router {
     }
 }
 
+impl Listener for Router {
+    /// A publication in an envelope, or a control message.
+    fn most_bytes(&self) -> usize {
+        self.ear.most.saturating_add(2 * envelope::MAX_HEADER_BYTES).max(MAX_CONTROL_BYTES)
+    }
+
+    fn listens(&self) -> bool {
+        self.line.is_current()
+    }
+
+    fn message(&self, channel: &[u8], payload: &[u8], received: Instant) {
+        self.ear.message(channel, payload, received);
+    }
+
+    fn too_large(&self, channel: &[u8], beginning: &[u8], bytes: usize) {
+        self.ear.heard().anything = true;
+        let from = match self.ear.names.origin(channel) {
+            Origin::Channel(name) => name.to_owned(),
+            _ => channel.escape_ascii().to_string(),
+        };
+        self.ear.refuse_because("too_large", &from, beginning, bytes, None);
+    }
+
+    fn read_is_done(&self) {
+        let mut heard = self.ear.heard();
+        if std::mem::take(&mut heard.anything) {
+            self.ear.hand_over(&mut heard);
+            drop(heard);
+            self.ear.pulse().heard = Instant::now();
+        }
+    }
+}
+
 impl AsyncPushSender for Router {
     fn send(&self, push: PushInfo) -> Result<(), SendError> {
-        if !self.line.current.load(Ordering::Relaxed) {
+        if !self.line.is_current() {
             return Err(SendError);
         }
-        let received = Instant::now();
         let mut data = push.data.into_iter();
-        match (push.kind, data.next(), data.next()) {
-            (PushKind::Message, Some(Value::BulkString(from)), Some(Value::BulkString(payload))) => {
-                self.ear.message(&from, payload, received);
-            }
-            (PushKind::Subscribe, Some(Value::BulkString(name)), _) => self.ear.subscribed(&name),
-            (PushKind::Unsubscribe, Some(Value::BulkString(name)), _) => self.ear.unsubscribed(&name),
+        match (push.kind, data.next()) {
+            (PushKind::Subscribe, Some(Value::BulkString(name))) => self.ear.subscribed(&name),
+            (PushKind::Unsubscribe, Some(Value::BulkString(name))) => self.ear.unsubscribed(&name),
             (PushKind::Disconnection, ..) => self.line.gone.notify_one(),
             _ => {}
         }

@@ -2,18 +2,24 @@
 //!
 //! Not here: what is said on the connections.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use ::redis::aio::{AsyncPushSender, MultiplexedConnection};
+use ::redis::aio::MultiplexedConnection;
 use ::redis::io::tcp::TcpSettings;
 use ::redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion,
     RedisError, ServerErrorKind, TlsCertificates, Value,
 };
 use deadpool_redis::{Manager, Pool, PoolError, Runtime};
+use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use tokio::task::AbortHandle;
 
+use super::router::{Ear, Line, Router};
+use super::sieve::Sieve;
+use super::stream;
 use crate::relay::RelayError;
 use crate::settings::RedisSettings;
 
@@ -22,6 +28,8 @@ pub(super) struct Server {
     info: ConnectionInfo,
     /// Host and port, without credentials: for logs.
     pub(super) address: String,
+    /// For the pub/sub connection, where the URL asks for TLS.
+    tls: Option<Arc<ClientConfig>>,
     command_timeout: Duration,
     pool_size: usize,
 }
@@ -58,6 +66,7 @@ impl Server {
             // The process installs one first thing; without any, rustls would panic on the first connection.
             let _ = rustls::crypto::ring::default_provider().install_default();
         }
+        let mut authorities = None;
         let client = match &settings.ca {
             Some(path) if !tls => {
                 return Err(refuse(format!("ca: {} needs a rediss:// url", path.display())));
@@ -69,13 +78,19 @@ impl Server {
                 if found == 0 {
                     return Err(refuse(format!("ca: {} holds no certificate in PEM form", path.display())));
                 }
+                authorities = Some(pem.clone());
                 Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert: Some(pem) })
                     .map_err(|error| refuse(format!("ca: {}: {error}", path.display())))?
             }
             None => Client::open(info).map_err(|error| refuse(format!("url: {error}")))?,
         };
-        let info = client.get_connection_info().clone();
-        Ok(Self { info, address, command_timeout: settings.command_timeout, pool_size: settings.pool_size })
+        Ok(Self {
+            info: client.get_connection_info().clone(),
+            address,
+            tls: tls.then(|| stream::tls(authorities.as_deref())),
+            command_timeout: settings.command_timeout,
+            pool_size: settings.pool_size,
+        })
     }
 
     /// Connections for commands.
@@ -93,21 +108,26 @@ impl Server {
             .map_err(|e| fail(&e))
     }
 
-    /// A connection for pub/sub, whose messages go to `sender`.
+    /// A connection for pub/sub, whose messages go to `ear` until `line` is cut.
     ///
     /// Its commands have no timeout of their own: the thread may be held back by a slow worker for longer than any, and
     /// the supervisor's probes bound them all, since Redis answers in order.
-    pub(super) async fn listen(
-        &self,
-        sender: impl AsyncPushSender,
-    ) -> Result<MultiplexedConnection, RelayError> {
-        let redis = self.info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        let client =
-            Client::open(self.info.clone().set_redis_settings(redis)).map_err(|error| away(&error))?;
-        let config = self.timeouts().set_response_timeout(None).set_push_sender(sender);
-        let connecting = client.get_multiplexed_async_connection_with_config(&config);
+    pub(super) async fn listen(&self, ear: Arc<Ear>, line: Arc<Line>) -> Result<Listening, RelayError> {
+        let connecting = async {
+            let stream = stream::connect(self.info.addr(), self.tls.as_ref())
+                .await
+                .map_err(|error| RelayError::Away(error.to_string()))?;
+            let router = Router::new(ear, line);
+            let sieve = Sieve::new(stream, router.clone());
+            let redis = self.info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+            let config = self.timeouts().set_response_timeout(None).set_push_sender(router);
+            let (connection, driver) = MultiplexedConnection::new_with_config(&redis, sieve, config)
+                .await
+                .map_err(|error| away(&error))?;
+            Ok(Listening { connection, driver: tokio::spawn(driver).abort_handle() })
+        };
         match tokio::time::timeout(self.command_timeout, connecting).await {
-            Ok(connection) => connection.map_err(|error| away(&error)),
+            Ok(listening) => listening,
             Err(_) => Err(RelayError::Away(format!("no connection within {:?}", self.command_timeout))),
         }
     }
@@ -116,6 +136,18 @@ impl Server {
         AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.command_timeout))
             .set_response_timeout(Some(self.command_timeout))
+    }
+}
+
+/// A pub/sub connection; its driver ends with it.
+pub(super) struct Listening {
+    pub(super) connection: MultiplexedConnection,
+    driver: AbortHandle,
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.driver.abort();
     }
 }
 

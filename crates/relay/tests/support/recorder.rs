@@ -4,7 +4,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use tidegate_protocol::{ChannelName, Control, Publication};
-use tidegate_relay::{Observation, RelayError, Report, Sink, Ticket, WorkerId, WorkerSet};
+use tidegate_relay::{Delivery, Observation, RelayError, Report, Sink, Ticket, WorkerId, WorkerSet};
 use tokio::sync::oneshot;
 
 use super::SOON;
@@ -170,15 +170,18 @@ impl Recorder {
 }
 
 impl Sink for Recorder {
-    fn deliver(&self, workers: WorkerSet, publication: Publication, _received: Instant) {
-        let record = self.record();
-        let record = self.changed.wait_while(record, |r| r.stalled).expect("no test panics while recording");
-        if let Some(pace) = record.slow {
-            drop(self.changed.wait_timeout_while(record, pace, |_| true));
-        } else {
-            drop(record);
+    fn deliver(&self, batch: &mut Vec<Delivery>, _received: Instant) {
+        for Delivery { workers, publication } in batch.drain(..) {
+            let record = self.record();
+            let record =
+                self.changed.wait_while(record, |r| r.stalled).expect("no test panics while recording");
+            if let Some(pace) = record.slow {
+                drop(self.changed.wait_timeout_while(record, pace, |_| true));
+            } else {
+                drop(record);
+            }
+            self.note(Event::Delivered(workers, publication));
         }
-        self.note(Event::Delivered(workers, publication));
     }
 
     fn joined(&self, worker: WorkerId, channel: &ChannelName, result: Result<(), RelayError>) {
