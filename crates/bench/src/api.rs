@@ -8,7 +8,6 @@ use serde_json::Value;
 use ureq::Agent;
 
 use crate::error::Error;
-use crate::{clock, speech};
 
 /// Where publications go.
 #[derive(Debug, Clone, Default, Args)]
@@ -42,9 +41,8 @@ impl Api {
     }
 
     /// Publishes once. Errors: what the server or the way to it says.
-    pub(crate) fn publish(&self, run: u32, number: u32, size: usize) -> Result<(), Error> {
-        let data = speech::data(run, number, clock::now(), size);
-        let body = format!("{{\"channel\":\"{}\",\"data\":{data}}}", speech::CHANNEL);
+    pub(crate) fn publish(&self, channel: &str, data: &str) -> Result<(), Error> {
+        let body = format!("{{\"channel\":\"{channel}\",\"data\":{data}}}");
         let mut request = self.agent.post(&self.url).header("Content-Type", "application/json");
         if let Some(key) = &self.key {
             request = request.header("X-API-Key", key);
@@ -91,7 +89,7 @@ mod tests {
     fn published(answer: &'static str) -> (Result<(), Error>, String) {
         let (url, thread) = server(answer);
         let api = Api::new(&Endpoint { api: Some(url), api_key_file: None }).unwrap().unwrap();
-        (api.publish(7, 3, 128), thread.join().unwrap())
+        (api.publish("bench:7", "{\"a\":\"b\"}"), thread.join().unwrap())
     }
 
     #[test]
@@ -99,7 +97,7 @@ mod tests {
         let (result, asked) = published("HTTP/1.1 200 OK\r\ncontent-length: 13\r\n\r\n{\"result\":{}}");
         result.unwrap();
         assert!(asked.starts_with("POST /api/publish HTTP/1.1\r\n"), "{asked}");
-        assert!(asked.contains("{\"channel\":\"bench\",\"data\":{\"tidegate-bench\":[7,3,"), "{asked}");
+        assert!(asked.contains("{\"channel\":\"bench:7\",\"data\":{\"a\":\"b\"}}"), "{asked}");
         for answer in [
             "HTTP/1.1 200 OK\r\ncontent-length: 24\r\n\r\n{\"error\":{\"code\":\"no!!\"}}",
             "HTTP/1.1 401 no!!\r\ncontent-length: 4\r\n\r\nno!!",

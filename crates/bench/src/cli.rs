@@ -4,19 +4,21 @@ use clap::{Parser, Subcommand};
 
 use crate::error::Error;
 use crate::progress::Progress;
-use crate::scenario::{self, connect, fanout, idle, polling, size};
+use crate::scenario::{self, connect, direct, fanout, idle, polling, size};
 use crate::{baseline, client, compare};
 
 const ABOUT: &str = "Loads a WebSocket server and says what its connections cost.
 
-Aim it at any server: memory and processor time are read from /proc/PID, so server and load run on one machine. What it
-can count (subscribing, publishing) it says in Centrifuge v2; `--protocol raw` holds bare WebSocket connections.";
+Aim it at any server: memory and processor time are read from /proc/PID, so server and load run on one machine. It
+speaks Centrifuge v2 (JSON, Protobuf) and as much of Pusher as subscribing needs; `--protocol raw` holds bare WebSocket
+connections.";
 
 const EXAMPLES: &str = "\
 Examples:
   tidegate-bench idle --target ws://127.0.0.1:8000/connection/websocket --pid $(pidof tidegate)
   tidegate-bench fanout --target ... --pid ... -n 5000 --publications 400
   tidegate-bench fanout --target ... --pid ... -n 1000 --publications 200 --rate 20
+  tidegate-bench direct --target ws://A --target ws://B --pid ... --redis redis://127.0.0.1:6379 --rate 20000
   tidegate-bench connect --target wss://localhost:8443/ --ca ca.pem --pid ... --protocol raw
   tidegate-bench polling --target ... --pid ... -n 1000 --every 2000
   tidegate-bench size -n 1000000 --publications 5000 --fan-out 20 --storm-seconds 120
@@ -40,6 +42,8 @@ enum Command {
     Idle(idle::Options),
     /// One channel, many subscribers: CPU, latency, loss; at a pace or as a flood
     Fanout(fanout::Options),
+    /// Each connection its own channel, through Redis: deliveries a second a core, latency, loss
+    Direct(direct::Options),
     /// Handshakes a second, and the server's CPU for each
     Connect(connect::Options),
     /// The same updates by polling, long polling and WebSocket: bytes, CPU, latency
@@ -63,6 +67,7 @@ pub(crate) fn run() -> Result<(), Error> {
     match typed.command {
         Command::Idle(options) => scenario::print(&idle::run(&options, &mut shown)?, json),
         Command::Fanout(options) => scenario::print(&fanout::run(&options, &mut shown)?, json),
+        Command::Direct(options) => scenario::print(&direct::run(&options, &mut shown)?, json),
         Command::Connect(options) => scenario::print(&connect::run(&options, &mut shown)?, json),
         Command::Polling(options) => scenario::print(&polling::run(&options, &mut shown)?, json),
         Command::Size(options) => scenario::print(&size::run(&options)?, json),

@@ -8,10 +8,11 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
-use crate::api;
+use crate::channels;
 use crate::error::Error;
 use crate::progress::Progress;
 use crate::scenario::delivery::Load;
+use crate::scenario::setup::Setup;
 use crate::scenario::{Rows, connect, fanout, idle};
 use crate::started::{self, Started};
 
@@ -127,16 +128,16 @@ fn once(
 ) -> Result<Vec<(&'static str, f64)>, Error> {
     let connections = options.connections;
     // The baseline has no server API: both are published to by a connection.
-    let load = Load { size: options.size, window: options.window, api: api::Endpoint::default() };
+    let load = Load::by_socket(options.size, options.window);
+    let setup =
+        |aim, connections| Setup { aim, load: load.clone(), connections, channel: channels::NAME.to_owned() };
     let mut figures = Vec::new();
     let (mut wrong, mut broken) = (0, 0);
 
     let server = start()?;
     let idle = idle::run(
         &idle::Options {
-            aim: server.aim(),
-            load: load.clone(),
-            connections,
+            setup: setup(server.aim(), connections),
             watch: options.watch,
             burst: options.burst,
             settle: options.settle,
@@ -162,8 +163,8 @@ fn once(
     let paced = (options.paced_connections, options.paced, Some(options.rate));
     for (connections, publications, rate) in [paced, (connections, options.flood, None)] {
         let server = start()?;
-        let load = load.clone();
-        let options = fanout::Options { aim: server.aim(), load, connections, publications, rate };
+        let setup = setup(server.aim(), connections);
+        let options = fanout::Options { setup, publications, rate };
         let delivery = fanout::run(&options, shown)?.delivery;
         wrong += delivery.account.lost + delivery.account.duplicated;
         broken += delivery.broken;

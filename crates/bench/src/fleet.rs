@@ -8,10 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
+use crate::channels::Channels;
 use crate::error::Error;
+use crate::latency::Counted;
 use crate::progress::Progress as Shown;
 use crate::target::Target;
-use crate::wire::{Order, Report, Role};
+use crate::wire::{Opened, Order, Report, Role};
 
 /// The most connections one client process holds: half of the descriptors that a process commonly may have.
 pub(crate) const MOST_EACH: u32 = 9_000;
@@ -33,6 +35,31 @@ struct Client {
     holds: u32,
 }
 
+/// What client processes are to be.
+#[derive(Debug, Clone)]
+pub(crate) struct Kind {
+    /// Which channels there are.
+    pub(crate) channels: Channels,
+    /// Whether connections subscribe.
+    pub(crate) subscribe: bool,
+    /// How far they step back for others that want a processor (0 to 19).
+    pub(crate) nice: i32,
+    /// Bytes of each connection's receive buffer in the kernel, if not what the kernel finds right.
+    pub(crate) receive_buffer: Option<u32>,
+}
+
+impl Kind {
+    /// Those that hear these channels.
+    pub(crate) fn hears(channels: &Channels) -> Self {
+        Self { channels: channels.clone(), subscribe: true, nice: 0, receive_buffer: None }
+    }
+
+    /// Those that know them and hear none.
+    pub(crate) fn knows(channels: &Channels) -> Self {
+        Self { subscribe: false, ..Self::hears(channels) }
+    }
+}
+
 /// What a client process says of itself all the time.
 #[derive(Default)]
 struct Gauges {
@@ -43,7 +70,7 @@ struct Gauges {
 
 impl Fleet {
     /// As many client processes as `connections` need. They are connected to nothing yet.
-    pub(crate) fn start(target: &Target, connections: u32, subscribe: bool) -> Result<Self, Error> {
+    pub(crate) fn start(target: &Target, connections: u32, kind: &Kind) -> Result<Self, Error> {
         let of = connections.div_ceil(MOST_EACH).max(1);
         // One line a client process and order, and progress does not go through it: it cannot fill.
         let (sender, reports) = sync_channel(256);
@@ -76,11 +103,24 @@ impl Fleet {
             };
             std::thread::Builder::new().spawn(listen).map_err(Error::io("start a thread"))?;
             let mut client = Client { process, orders, gauges, holds: 0 };
-            let role = Role { target: target.clone(), subscribe, index, of };
+            let role = Role {
+                target: target.clone(),
+                channels: kind.channels.clone(),
+                subscribe: kind.subscribe,
+                nice: kind.nice,
+                receive_buffer: kind.receive_buffer,
+                index,
+                of,
+            };
             tell(&mut client, &role)?;
             clients.push(client);
         }
         Ok(Self { clients, reports })
+    }
+
+    /// How many client processes it is.
+    pub(crate) fn processes(&self) -> u32 {
+        u32::try_from(self.clients.len()).unwrap_or(u32::MAX)
     }
 
     /// Connections that are open.
@@ -110,26 +150,52 @@ impl Fleet {
         at_once: u32,
         shown: &mut Shown,
     ) -> Result<Connected, Error> {
+        self.open_all(count, at_once, false, shown)
+    }
+
+    /// Opens so many connections, as often as it takes: who is refused because the server is full, or loses its
+    /// connection on the way, comes again as SDKs do.
+    #[expect(dead_code, reason = "for storms of connections")]
+    pub(crate) fn insist(&mut self, count: u32, at_once: u32, shown: &mut Shown) -> Result<Connected, Error> {
+        self.open_all(count, at_once, true, shown)
+    }
+
+    fn open_all(
+        &mut self,
+        count: u32,
+        at_once: u32,
+        again: bool,
+        shown: &mut Shown,
+    ) -> Result<Connected, Error> {
         let began = Instant::now();
         let shares = shares(count, self.clients.len());
         for (client, share) in self.clients.iter_mut().zip(shares) {
             client.holds += share;
-            tell(client, &Order::Open { count: share, at_once })?;
+            tell(client, &Order::Open { count: share, at_once, again })?;
         }
         let reports = self.gather(|fleet| shown.say(&format!("connecting: {} of {count}", fleet.open())))?;
-        let mut connected = Connected { seconds: began.elapsed().as_secs_f64(), latencies: Vec::new() };
-        let (mut stand, mut why) = (0, None);
+        let seconds = began.elapsed().as_secs_f64();
+        let (mut all, mut latencies) = (Opened::default(), Vec::new());
         for report in reports {
-            let Report::Opened(opened) = report else { continue };
-            stand += opened.opened;
-            why = why.or(opened.reason);
-            connected.latencies.push(opened.latencies);
+            if let Report::Opened(mut opened) = report {
+                latencies.push(std::mem::take(&mut opened.latencies));
+                all.add(opened);
+            }
         }
-        if stand != u64::from(count) {
-            let why = why.unwrap_or_else(|| "no reason was given".into());
-            return Err(Error::Opening { opened: stand, asked: count.into(), why });
+        if all.opened != u64::from(count) {
+            let why = all.reason.unwrap_or_else(|| "no reason was given".into());
+            return Err(Error::Opening { opened: all.opened, asked: count.into(), why });
         }
-        Ok(connected)
+        Ok(Connected { seconds, all, latencies })
+    }
+
+    /// Loses all connections at once, without a word to the server.
+    pub(crate) fn lose(&mut self, shown: &mut Shown) -> Result<(), Error> {
+        for client in &mut self.clients {
+            client.holds = 0;
+        }
+        self.ask(&Order::Drop, |_| shown.say("losing all connections"))?;
+        Ok(())
     }
 
     /// Closes all but so many connections.
@@ -198,8 +264,10 @@ impl Drop for Fleet {
 pub(crate) struct Connected {
     /// Seconds from the first to the last.
     pub(crate) seconds: f64,
+    /// What became of all.
+    pub(crate) all: Opened,
     /// Of each client process.
-    pub(crate) latencies: Vec<crate::latency::Counted>,
+    pub(crate) latencies: Vec<Counted>,
 }
 
 /// This program once more. Not by its name, under which a newer one may lie by now.

@@ -24,6 +24,8 @@ pub(crate) struct Summary {
     pub(crate) p50_ms: f64,
     /// 99 of 100 are at most this.
     pub(crate) p99_ms: f64,
+    /// 999 of 1,000 are at most this.
+    pub(crate) p999_ms: f64,
     /// The longest.
     pub(crate) max_ms: f64,
 }
@@ -64,6 +66,7 @@ impl Latencies {
         (!self.histogram.is_empty()).then(|| Summary {
             p50_ms: at(0.50),
             p99_ms: at(0.99),
+            p999_ms: at(0.999),
             max_ms: to_f64(self.histogram.max()) / 1_000.0,
         })
     }

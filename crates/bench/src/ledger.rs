@@ -32,6 +32,8 @@ pub(crate) struct Account {
     pub(crate) duplicated: u64,
     /// Publications that came after a later one.
     pub(crate) reordered: u64,
+    /// Publications that came to a connection that is not in their channel.
+    pub(crate) strayed: u64,
 }
 
 impl Ledger {
@@ -70,6 +72,11 @@ impl Ledger {
         self.distinct >= published
     }
 
+    /// Whether the newest of `published` came.
+    pub(crate) fn newest(&self, published: u32) -> bool {
+        self.next >= published
+    }
+
     /// Adds the books to an account, `published` publications having been made.
     pub(crate) fn close(&self, published: u32, account: &mut Account) {
         account.received += u64::from(self.distinct);
@@ -86,6 +93,7 @@ impl Account {
         self.lost += other.lost;
         self.duplicated += other.duplicated;
         self.reordered += other.reordered;
+        self.strayed += other.strayed;
     }
 }
 

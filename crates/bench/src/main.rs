@@ -2,6 +2,7 @@
 
 mod api;
 mod baseline;
+mod channels;
 mod cli;
 mod client;
 mod clock;
@@ -9,10 +10,12 @@ mod compare;
 mod error;
 mod fleet;
 mod frame;
+mod kernel;
 mod latency;
 mod ledger;
 mod process;
 mod progress;
+mod resp;
 mod scenario;
 mod speech;
 mod started;

@@ -2,6 +2,7 @@
 //!
 //! It asks the server nothing: any process of any language can be measured, as long as this one may read its files.
 
+use std::ops::Sub;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -21,6 +22,30 @@ pub(crate) struct Memory {
     pub(crate) pss: u64,
     /// Anonymous: heap and stacks. What connections cost is seen here, and code that is paged in is not.
     pub(crate) anonymous: u64,
+}
+
+/// Processor time, in seconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub(crate) struct Cpu {
+    /// In its own code.
+    pub(crate) user: f64,
+    /// In the kernel, for it.
+    pub(crate) system: f64,
+}
+
+impl Cpu {
+    /// Both.
+    pub(crate) fn all(self) -> f64 {
+        self.user + self.system
+    }
+}
+
+impl Sub for Cpu {
+    type Output = Self;
+
+    fn sub(self, before: Self) -> Self {
+        Self { user: self.user - before.user, system: self.system - before.system }
+    }
 }
 
 /// The processes that are the server.
@@ -56,7 +81,18 @@ impl Server {
 
     /// Seconds of processor time used so far by all its processes, in user space and in the kernel for them.
     pub(crate) fn cpu(&self) -> Result<f64, Error> {
-        self.pids.iter().map(|&pid| read(pid, "stat", ticks).map(|ticks| to_f64(ticks) / TICKS)).sum()
+        self.times().map(Cpu::all)
+    }
+
+    /// The same, apart.
+    pub(crate) fn times(&self) -> Result<Cpu, Error> {
+        let mut sum = Cpu::default();
+        for &pid in &self.pids {
+            let (user, system) = read(pid, "stat", ticks)?;
+            sum.user += to_f64(user) / TICKS;
+            sum.system += to_f64(system) / TICKS;
+        }
+        Ok(sum)
     }
 
     /// Waits until the server does next to nothing: three half seconds in a row with at most 2 % of a processor.
@@ -95,12 +131,12 @@ fn memory(text: &str) -> Option<Memory> {
 }
 
 /// Of `stat`: utime and stime are the 14th and 15th field; the second, the name in parentheses, may contain anything.
-fn ticks(text: &str) -> Option<u64> {
+fn ticks(text: &str) -> Option<(u64, u64)> {
     let (_, behind_name) = text.rsplit_once(')')?;
     let mut fields = behind_name.split_ascii_whitespace().skip(11);
     let user: u64 = fields.next()?.parse().ok()?;
     let system: u64 = fields.next()?.parse().ok()?;
-    Some(user + system)
+    Some((user, system))
 }
 
 /// A count as a float; exact up to 2^53, far above anything counted here.
@@ -136,7 +172,7 @@ AnonHugePages:         4 kB
     #[test]
     fn a_process_with_parentheses_and_blanks_in_its_name_is_read_right() {
         let stat = "42 (a) b (c) S 1 42 42 0 -1 4194560 1 2 3 4 700 50 9 9 20 0 5 0 1 2 3";
-        assert_eq!(ticks(stat), Some(750));
+        assert_eq!(ticks(stat), Some((700, 50)));
         assert_eq!(ticks("42 (a) S 1 2"), None);
         assert_eq!(ticks(""), None);
     }

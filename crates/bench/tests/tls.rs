@@ -10,8 +10,8 @@ use std::sync::Arc;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::{HandshakeKind, ServerConfig, ServerConnection, Stream};
 
-/// Serves so many connections, each until its client is gone. Returns whether all handshakes were full ones.
-fn serve(listener: &TcpListener, config: &Arc<ServerConfig>, connections: usize) -> bool {
+/// Serves so many connections, each until its client is gone. Returns which handshakes were full ones.
+fn serve(listener: &TcpListener, config: &Arc<ServerConfig>, connections: usize) -> Vec<bool> {
     let threads: Vec<_> = (0..connections)
         .map(|_| {
             let (stream, _) = listener.accept().unwrap();
@@ -19,7 +19,7 @@ fn serve(listener: &TcpListener, config: &Arc<ServerConfig>, connections: usize)
             std::thread::spawn(move || one(stream, config))
         })
         .collect();
-    threads.into_iter().all(|thread| thread.join().unwrap())
+    threads.into_iter().map(|thread| thread.join().unwrap()).collect()
 }
 
 fn one(mut stream: TcpStream, config: Arc<ServerConfig>) -> bool {
@@ -40,25 +40,27 @@ fn one(mut stream: TcpStream, config: Arc<ServerConfig>) -> bool {
     tls.handshake_kind() == Some(HandshakeKind::Full)
 }
 
-/// A server's settings with a certificate for 127.0.0.1, and that certificate as PEM.
+/// A server's settings with a certificate for 127.0.0.1 and keys for tickets, and that certificate as PEM.
 fn server() -> (Arc<ServerConfig>, String) {
     let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
     let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
-    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+    let mut config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
         .with_single_cert(vec![made.cert.der().clone()], key.into())
         .unwrap();
+    config.ticketer = rustls::crypto::ring::Ticketer::new().unwrap();
     (Arc::new(config), made.cert.pem())
 }
 
-fn connect(address: SocketAddr, ca: &str, connections: &str) -> Output {
+fn connect(addresses: &[SocketAddr], ca: &str, others: &[&str]) -> Output {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), ca).unwrap();
     Command::new(env!("CARGO_BIN_EXE_tidegate-bench"))
-        .args(["connect", "--json", "--protocol", "raw", "-n", connections, "--target"])
-        .arg(format!("wss://{address}/"))
+        .args(["connect", "--json", "--protocol", "raw"])
+        .args(others)
+        .args(addresses.iter().flat_map(|address| ["--target".into(), format!("wss://{address}/")]))
         .arg("--ca")
         .arg(file.path())
         .output()
@@ -71,11 +73,43 @@ fn every_handshake_is_a_full_one() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let address = listener.local_addr().unwrap();
     let server = std::thread::spawn(move || serve(&listener, &config, 8));
-    let output = connect(address, &ca, "8");
+    let output = connect(&[address], &ca, &["-n", "8"]);
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(text.contains("\"tls\": true") && text.contains("\"connections\": 8"), "{text}");
-    assert!(server.join().unwrap(), "a handshake was not full");
+    assert!(
+        text.contains("\"tls\": \"full\"")
+            && text.contains("\"resumed\": 0")
+            && text.contains("\"connections\": 8"),
+        "{text}"
+    );
+    assert_eq!(server.join().unwrap(), [true; 8]);
+}
+
+#[test]
+fn a_ticket_of_one_node_is_used_on_the_other_which_resumes_if_it_has_the_keys() {
+    for shared in [true, false] {
+        let (config, ca) = server();
+        let mut other = (*config).clone();
+        if !shared {
+            other.ticketer = rustls::crypto::ring::Ticketer::new().unwrap();
+        }
+        let (mut addresses, mut servers) = (Vec::new(), Vec::new());
+        for config in [config, Arc::new(other)] {
+            let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+            addresses.push(listener.local_addr().unwrap());
+            // Four that collect tickets, then three.
+            servers.push(std::thread::spawn(move || serve(&listener, &config, 4 + 3)));
+        }
+        let output = connect(&addresses, &ca, &["-n", "6", "--tls", "resumed", "--at-once", "2"]);
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let resumed = if shared { 6 } else { 0 };
+        assert!(text.contains(&format!("\"resumed\": {resumed},")), "{shared}: {text}");
+        for server in servers {
+            let full = server.join().unwrap().into_iter().filter(|full| *full).count();
+            assert!(if shared { full <= 4 } else { full == 7 }, "{shared}: {full} were full");
+        }
+    }
 }
 
 #[test]
@@ -85,8 +119,8 @@ fn a_server_of_another_authority_is_not_trusted() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let address = listener.local_addr().unwrap();
     let server = std::thread::spawn(move || serve(&listener, &config, 1));
-    let output = connect(address, &other, "1");
+    let output = connect(&[address], &other, &["-n", "1"]);
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && text.contains("invalid peer certificate"), "{text}");
-    assert!(!server.join().unwrap());
+    assert_eq!(server.join().unwrap(), [false]);
 }

@@ -3,10 +3,12 @@
 use std::io;
 
 use super::socket::Socket;
+use crate::channels::Channels;
 use crate::clock;
 use crate::frame::{self, Kind};
 use crate::latency::Latencies;
 use crate::ledger::Ledger;
+use crate::speech::upgrade::{self, Refusal};
 use crate::speech::{self, Line};
 use crate::target::Protocol;
 
@@ -23,10 +25,25 @@ pub(crate) enum Phase {
     Leaving,
 }
 
+/// How a connection ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// The handshake was answered by something else than a 101.
+    Refused(Refusal),
+    /// The server sent a Close frame, with this code if there was one.
+    Closed(Option<u16>, String),
+    /// Anything else, in words.
+    Lost(String),
+}
+
 /// One connection. Held by the thousand: what it has no use for now, it does not keep.
 pub(crate) struct Connection {
     pub(crate) socket: Socket,
     pub(crate) phase: Phase,
+    /// How often it was refused before.
+    pub(crate) attempt: u8,
+    /// Its number among all connections of all client processes.
+    pub(crate) number: u32,
     /// When it began, by [`clock::now`].
     pub(crate) began: u64,
     pub(crate) ledger: Ledger,
@@ -38,10 +55,14 @@ pub(crate) struct Connection {
 /// What all connections of a client process share: how they speak, and what they count together.
 pub(crate) struct Shared {
     pub(crate) protocol: Protocol,
+    pub(crate) token: Option<String>,
+    pub(crate) channels: Channels,
     pub(crate) subscribe: bool,
     /// The run that is counted.
     pub(crate) run: u32,
     pub(crate) delivered: u64,
+    /// Publications of a channel that the connection is not in.
+    pub(crate) strayed: u64,
     /// When the first and the last publication of the run came.
     pub(crate) between: (u64, u64),
     pub(crate) latencies: Latencies,
@@ -51,11 +72,31 @@ pub(crate) struct Shared {
     pub(crate) refused: Option<String>,
 }
 
+impl From<String> for End {
+    fn from(why: String) -> Self {
+        Self::Lost(why)
+    }
+}
+
+impl End {
+    /// In words.
+    pub(crate) fn words(&self) -> String {
+        match self {
+            Self::Refused(refusal) => refusal.why.clone(),
+            Self::Closed(Some(code), reason) => format!("the server closed with {code} {reason:?}"),
+            Self::Closed(None, _) => "the server closed without a code".into(),
+            Self::Lost(why) => why.clone(),
+        }
+    }
+}
+
 impl Connection {
-    pub(crate) fn new(socket: Socket, request: &[u8]) -> Self {
+    pub(crate) fn new(socket: Socket, request: &[u8], number: u32) -> Self {
         Self {
             socket,
             phase: Phase::Upgrading,
+            attempt: 0,
+            number,
             began: clock::now(),
             ledger: Ledger::default(),
             unread: Vec::new(),
@@ -69,42 +110,52 @@ impl Connection {
     }
 
     /// Sends what waits, as far as the socket takes it. The error is the connection's end.
-    pub(crate) fn send(&mut self) -> Result<(), String> {
+    pub(crate) fn send(&mut self) -> Result<(), End> {
         match self.socket.write(&mut self.unsent) {
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
-            other => other.map_err(|error| format!("failed to write: {error}")),
+            other => other.map_err(|error| End::Lost(format!("failed to write: {error}"))),
         }
     }
 
     /// Puts a frame behind what waits.
-    pub(crate) fn say(&mut self, kind: Kind, payload: &[u8]) {
+    fn say(&mut self, kind: Kind, payload: &[u8]) {
         frame::write(kind, payload, &mut self.unsent);
     }
 
+    /// Puts a publication behind what waits.
+    pub(crate) fn publish(&mut self, protocol: Protocol, number: u32, channel: &str, data: &str) {
+        speech::publish(protocol, number, channel, data, &mut self.unsent);
+    }
+
     /// Says goodbye.
-    pub(crate) fn leave(&mut self) -> Result<(), String> {
+    pub(crate) fn leave(&mut self) -> Result<(), End> {
         self.phase = Phase::Leaving;
         self.say(Kind::Close, &1_000_u16.to_be_bytes());
         self.send()
     }
 
-    /// Reads all that is there. The error is the connection's end, in words.
-    pub(crate) fn read(&mut self, scratch: &mut [u8], shared: &mut Shared) -> Result<(), String> {
+    /// Reads all that is there; to the end of the stream if that has been seen. The error is the connection's end.
+    pub(crate) fn read(&mut self, to_end: bool, scratch: &mut [u8], shared: &mut Shared) -> Result<(), End> {
         loop {
             match self.socket.read(scratch) {
-                Ok(0) => return Err("the server closed the connection".into()),
-                Ok(count) => self.take(&scratch[..count], shared)?,
+                Ok(0) => return Err(End::Lost("the server closed the connection".into())),
+                Ok(count) => {
+                    self.take(&scratch[..count], shared)?;
+                    if count < scratch.len() && !to_end && self.socket.short_read_is_all() {
+                        break;
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::NotConnected => break,
-                Err(error) => return Err(format!("failed to read: {error}")),
+                Err(error) => return Err(End::Lost(format!("failed to read: {error}"))),
             }
         }
         if self.unsent.is_empty() { Ok(()) } else { self.send() }
     }
 
     /// Takes bytes as they come; what is not there to its end waits in `unread`.
-    fn take(&mut self, bytes: &[u8], shared: &mut Shared) -> Result<(), String> {
+    fn take(&mut self, bytes: &[u8], shared: &mut Shared) -> Result<(), End> {
         if self.unread.is_empty() {
             let used = self.understand(bytes, shared)?;
             if used < bytes.len() {
@@ -123,80 +174,74 @@ impl Connection {
     }
 
     /// Returns how many bytes it used.
-    fn understand(&mut self, bytes: &[u8], shared: &mut Shared) -> Result<usize, String> {
+    fn understand(&mut self, bytes: &[u8], shared: &mut Shared) -> Result<usize, End> {
         let mut used = 0;
         if self.phase == Phase::Upgrading {
-            match speech::upgraded(bytes) {
+            match upgrade::upgraded(bytes, shared.protocol) {
                 None => return Ok(0),
-                Some(head) => used = head?,
+                Some(head) => used = head.map_err(End::Refused)?,
             }
-            self.phase = match shared.protocol {
-                Protocol::Raw => Phase::Open,
-                Protocol::CentrifugeJson => {
-                    self.say(Kind::Text, speech::join(shared.subscribe).as_bytes());
-                    Phase::Joining(if shared.subscribe { 2 } else { 1 })
-                }
-            };
+            let channel = shared.subscribe.then(|| shared.channels.name(shared.channels.index(self.number)));
+            speech::join(shared.protocol, shared.token.as_deref(), channel.as_deref(), &mut self.unsent);
+            let replies = speech::replies(shared.protocol, shared.subscribe);
+            self.phase = if replies == 0 { Phase::Open } else { Phase::Joining(replies) };
         }
         while let Some(frame) = frame::next(&bytes[used..]).map_err(|fault| fault.to_string())? {
             used += frame.length;
             match frame.kind {
-                Kind::Text if shared.protocol == Protocol::CentrifugeJson => {
-                    self.hear(frame.payload, shared)?
+                Kind::Text | Kind::Binary => {
+                    speech::hear(shared.protocol, frame.payload, |line| self.hear(line, shared))?;
                 }
                 Kind::Ping => self.say(Kind::Pong, frame.payload),
-                Kind::Close => return Err(close_words(frame.payload)),
-                Kind::Text | Kind::Binary | Kind::Pong => {}
+                Kind::Close => return Err(closed(frame.payload)),
+                Kind::Pong => {}
             }
         }
         Ok(used)
     }
 
-    /// One message: one or more lines.
-    fn hear(&mut self, message: &[u8], shared: &mut Shared) -> Result<(), String> {
-        let mut rest = message;
-        while !rest.is_empty() {
-            let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
-            let line = speech::line(&rest[..end]);
-            rest = rest.get(end + 1..).unwrap_or_default();
-            match line {
-                Line::Publication { run, number, at } if run == shared.run => {
-                    let now = clock::now();
-                    self.ledger.came(number);
-                    shared.latencies.record(now.saturating_sub(at));
-                    shared.delivered += 1;
-                    if shared.between.0 == 0 {
-                        shared.between.0 = now;
-                    }
-                    shared.between.1 = now;
+    /// One thing the server says.
+    fn hear(&mut self, line: Line, shared: &mut Shared) -> Result<(), String> {
+        match line {
+            Line::Publication(stamp) if stamp.run == shared.run => {
+                if stamp.channel != shared.channels.index(self.number) {
+                    shared.strayed += 1;
+                    return Ok(());
                 }
-                Line::Ping => self.say(Kind::Text, b"{}"),
-                Line::Reply(id, error) if id >= speech::FIRST_PUBLICATION => {
-                    shared.acknowledged += 1;
-                    if shared.refused.is_none() {
-                        shared.refused = error;
-                    }
+                let now = clock::now();
+                self.ledger.came(stamp.number);
+                shared.latencies.record(now.saturating_sub(stamp.at));
+                shared.delivered += 1;
+                if shared.between.0 == 0 {
+                    shared.between.0 = now;
                 }
-                Line::Reply(_, Some(error)) => return Err(format!("the server answered {error}")),
-                Line::Reply(_, None) => {
-                    if let Phase::Joining(replies) = self.phase {
-                        self.phase = if replies > 1 { Phase::Joining(replies - 1) } else { Phase::Open };
-                    }
-                }
-                Line::Publication { .. } | Line::Other => {}
+                shared.between.1 = now;
             }
+            Line::Ping => speech::pong(shared.protocol, &mut self.unsent),
+            Line::Reply(id, error) if id >= speech::FIRST_PUBLICATION => {
+                shared.acknowledged += 1;
+                if shared.refused.is_none() {
+                    shared.refused = error;
+                }
+            }
+            Line::Reply(_, Some(error)) => return Err(format!("the server answered {error}")),
+            Line::Reply(_, None) => {
+                if let Phase::Joining(replies) = self.phase {
+                    self.phase = if replies > 1 { Phase::Joining(replies - 1) } else { Phase::Open };
+                }
+            }
+            Line::Publication(_) | Line::Other => {}
         }
         Ok(())
     }
 }
 
-/// The code and reason of a Close frame, in words.
-fn close_words(payload: &[u8]) -> String {
+/// The code and reason of a Close frame.
+fn closed(payload: &[u8]) -> End {
     match payload {
         [high, low, reason @ ..] => {
-            let code = u16::from_be_bytes([*high, *low]);
-            format!("the server closed with {code} {:?}", String::from_utf8_lossy(reason))
+            End::Closed(Some(u16::from_be_bytes([*high, *low])), String::from_utf8_lossy(reason).into_owned())
         }
-        _ => "the server closed without a code".into(),
+        _ => End::Closed(None, String::new()),
     }
 }

@@ -3,10 +3,14 @@
 //! Standard input carries orders, standard output reports, a line each. The end of standard input ends the process, so
 //! that none is left behind when the parent dies. It measures nothing of the server but what a client sees.
 
+mod chatter;
 pub(crate) mod connection;
+mod opening;
 mod publisher;
 pub(crate) mod socket;
+mod tickets;
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::time::Duration;
@@ -14,28 +18,35 @@ use std::time::Duration;
 use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
 
-use self::connection::{Connection, Phase, Shared};
+use self::chatter::Chatter;
+use self::connection::{Connection, End, Phase, Shared};
+use self::opening::Opening;
 use self::publisher::Publisher;
 use self::socket::{Socket, Trust, source};
+use crate::channels::Dealt;
 use crate::clock;
 use crate::error::Error;
 use crate::latency::Latencies;
 use crate::ledger::{Account, Ledger};
-use crate::speech;
-use crate::wire::{Finished, Opened, Order, Progress, Report, Role};
+use crate::speech::upgrade;
+use crate::wire::{Finished, Order, Progress, Report, Role};
 
 const WAKER: Token = Token(usize::MAX);
 
 /// How long a handshake, a goodbye or an acknowledgement may take until it is given up.
 const PATIENCE: u64 = 30_000_000_000;
 
+/// The most ways to end that are told apart.
+const MOST_ENDS: usize = 32;
+
 /// What is being done.
 enum Task {
     Nothing,
-    Open { left: u32, under_way: u32, at_once: u32, opened: Opened, latencies: Latencies, moved: u64 },
+    Open(Opening),
     Leave { leaving: u32, since: u64 },
     Publish(Publisher),
-    Finish { published: u32, patience: u64, looked: u64 },
+    Chat(Chatter),
+    Finish { dealt: Dealt, patience: u64, looked: u64 },
 }
 
 /// Runs until standard input ends.
@@ -60,43 +71,60 @@ pub(crate) fn run() -> Result<(), Error> {
             let _ = waker.wake();
         })
         .map_err(Error::io("start a thread"))?;
-    let trust = role.target.ca.as_deref().map(|ca| Trust::new(ca, &role.target.host)).transpose()?;
-    Client::new(role, trust, poll, orders).run()
+    let trust = role.target.ca.as_deref().map(|ca| Trust::new(ca, &role.target)).transpose()?;
+    if role.nice > 0 {
+        // Where it may not step back, it does not: the result is the same, only later.
+        let _ = rustix::process::nice(role.nice);
+    }
+    Client::new(role, trust.unwrap_or_default(), poll, orders).run()
 }
 
 struct Client {
-    request: Vec<u8>,
+    /// What each node is asked.
+    requests: Vec<Vec<u8>>,
     shared: Shared,
     role: Role,
-    trust: Option<Trust>,
+    /// For each node; empty without TLS.
+    trust: Vec<Trust>,
     poll: Poll,
     orders: Receiver<Order>,
     table: Slab<Connection>,
     scratch: Vec<u8>,
     task: Task,
     started: u32,
+    /// Numbers that no connection has any more.
+    free: Vec<u32>,
+    /// How many numbers were given out.
+    numbered: u32,
+    /// Whether nothing is read.
+    stalled: bool,
     progress: Progress,
     told: (Progress, u64),
-    /// The books of connections that ended in the course of the run.
-    gone: Vec<Ledger>,
+    /// The books of connections that ended in the course of the run, by their channel.
+    gone: Vec<(u32, Ledger)>,
     broken: u64,
     reason: Option<String>,
+    ends: BTreeMap<String, u64>,
 }
 
 impl Client {
-    fn new(role: Role, trust: Option<Trust>, poll: Poll, orders: Receiver<Order>) -> Self {
+    fn new(role: Role, trust: Vec<Trust>, poll: Poll, orders: Receiver<Order>) -> Self {
+        let target = &role.target;
         let shared = Shared {
-            protocol: role.target.protocol,
+            protocol: target.protocol,
+            token: target.token.clone(),
+            channels: role.channels.clone(),
             subscribe: role.subscribe,
             run: 0,
             delivered: 0,
+            strayed: 0,
             between: (0, 0),
             latencies: Latencies::new(),
             acknowledged: 0,
             refused: None,
         };
         Self {
-            request: speech::request(&role.target),
+            requests: target.nodes.iter().map(|node| upgrade::request(node, target.protocol)).collect(),
             shared,
             role,
             trust,
@@ -106,11 +134,15 @@ impl Client {
             scratch: vec![0; 256 * 1024],
             task: Task::Nothing,
             started: 0,
+            free: Vec::new(),
+            numbered: 0,
+            stalled: false,
             progress: Progress::default(),
             told: (Progress::default(), 0),
             gone: Vec::new(),
             broken: 0,
             reason: None,
+            ends: BTreeMap::new(),
         }
     }
 
@@ -119,6 +151,7 @@ impl Client {
         loop {
             let rest = match &self.task {
                 Task::Publish(publisher) => publisher.rest(clock::now()),
+                Task::Chat(chatter) => chatter.rest(clock::now()),
                 _ => Duration::from_millis(20),
             };
             match self.poll.poll(&mut events, Some(rest)) {
@@ -127,7 +160,8 @@ impl Client {
             }
             for event in &events {
                 if event.token() != WAKER {
-                    self.ready(event.token().0, event.is_writable());
+                    let to_end = event.is_read_closed() || event.is_error();
+                    self.ready(event.token().0, event.is_writable(), to_end);
                 }
             }
             loop {
@@ -140,7 +174,7 @@ impl Client {
             self.go_on()?;
             self.progress.delivered = self.shared.delivered;
             let now = clock::now();
-            if self.progress != self.told.0 && now - self.told.1 > 10_000_000 {
+            if self.progress != self.told.0 && now - self.told.1 > 5_000_000 {
                 self.told = (self.progress, now);
                 say(&Report::Progress(self.progress))?;
             }
@@ -149,15 +183,8 @@ impl Client {
 
     fn order(&mut self, order: Order) -> Result<(), Error> {
         match order {
-            Order::Open { count, at_once } => {
-                self.task = Task::Open {
-                    left: count,
-                    under_way: 0,
-                    at_once: at_once.max(1),
-                    opened: Opened::default(),
-                    latencies: Latencies::new(),
-                    moved: clock::now(),
-                };
+            Order::Open { count, at_once, again } => {
+                self.task = Task::Open(Opening::new(count, at_once, again));
             }
             Order::Leave { count } => {
                 let keys: Vec<usize> = self.table.iter().map(|(key, _)| key).take(count as usize).collect();
@@ -166,19 +193,27 @@ impl Client {
                     if let Task::Leave { leaving, .. } = &mut self.task {
                         *leaving += 1;
                     }
-                    if let Err(why) = self.table[key].leave() {
-                        self.end(key, why);
+                    if let Err(end) = self.table[key].leave() {
+                        self.end(key, &end);
                     }
                 }
+            }
+            Order::Drop => {
+                self.free.extend(self.table.iter().map(|(_, connection)| connection.number));
+                self.table.clear();
+                self.progress.open = 0;
+                say(&Report::Left)?;
             }
             Order::Begin { run } => {
                 self.shared.run = run;
                 self.shared.delivered = 0;
+                self.shared.strayed = 0;
                 self.shared.between = (0, 0);
                 self.shared.latencies = Latencies::new();
                 self.gone = Vec::new();
                 self.broken = 0;
                 self.reason = None;
+                self.ends = BTreeMap::new();
                 for (_, connection) in &mut self.table {
                     connection.ledger = Ledger::default();
                 }
@@ -192,14 +227,34 @@ impl Client {
                 self.shared.refused = None;
                 self.task = Task::Publish(Publisher::new(publish, clock::now()));
             }
+            Order::Chat(chat) => {
+                self.shared.acknowledged = 0;
+                self.shared.refused = None;
+                self.task = Task::Chat(Chatter::new(chat, &self.table, &self.shared, clock::now()));
+            }
             Order::Allow { upto } => {
                 if let Task::Publish(publisher) = &mut self.task {
                     publisher.allow(upto);
                 }
             }
-            Order::Finish { published, patience_ms } => {
+            Order::Stop => {
+                if let Task::Publish(publisher) = &mut self.task {
+                    publisher.stop();
+                }
+            }
+            Order::Stall(stalled) => {
+                self.stalled = stalled;
+                if !stalled {
+                    // What came meanwhile was told once, and will not be told again.
+                    for key in self.table.iter().map(|(key, _)| key).collect::<Vec<_>>() {
+                        self.ready(key, true, true);
+                    }
+                }
+                say(&Report::Begun)?;
+            }
+            Order::Finish { dealt, patience_ms } => {
                 let patience = patience_ms * 1_000_000;
-                self.task = Task::Finish { published, patience, looked: clock::now() };
+                self.task = Task::Finish { dealt, patience, looked: clock::now() };
             }
         }
         Ok(())
@@ -209,7 +264,7 @@ impl Client {
     fn go_on(&mut self) -> Result<(), Error> {
         match std::mem::replace(&mut self.task, Task::Nothing) {
             Task::Nothing => {}
-            task @ Task::Open { .. } => {
+            task @ Task::Open(_) => {
                 self.task = task;
                 self.open()?;
             }
@@ -217,7 +272,14 @@ impl Client {
                 let done = leaving == 0 || clock::now() - since > PATIENCE;
                 if done {
                     // Servers that do not answer a Close are left without an answer.
-                    self.table.retain(|_, connection| connection.phase != Phase::Leaving);
+                    let free = &mut self.free;
+                    self.table.retain(|_, connection| {
+                        let stays = connection.phase != Phase::Leaving;
+                        if !stays {
+                            free.push(connection.number);
+                        }
+                        stays
+                    });
                     self.progress.open -= u64::from(leaving);
                     say(&Report::Left)?;
                 } else {
@@ -229,40 +291,65 @@ impl Client {
                     let why = self.reason.clone().unwrap_or_else(|| "the publisher is not connected".into());
                     return say(&Report::Failed(why));
                 };
-                let written = publisher.write(connection, clock::now());
-                let (acknowledged, refused) = (self.shared.acknowledged, &self.shared.refused);
-                if refused.is_some() || publisher.done(acknowledged) {
-                    say(&Report::Published { refused: refused.clone() })?;
-                } else if let Err(why) = written {
-                    say(&Report::Failed(why))?;
+                let written = publisher.write(connection, &self.shared, clock::now());
+                let refused = self.shared.refused.clone();
+                if refused.is_some() || publisher.done(connection, &self.shared) {
+                    say(&Report::Published { count: publisher.made(), refused })?;
+                } else if let Err(end) = written {
+                    say(&Report::Failed(end.words()))?;
                 } else {
                     self.task = Task::Publish(publisher);
                 }
             }
-            Task::Finish { published, patience, looked } => {
+            Task::Chat(mut chatter) => {
+                let now = clock::now();
+                // As many as are due now, and not more than a turn should take.
+                for _ in 0..256 {
+                    match chatter.write(&mut self.table, &self.shared, now) {
+                        None => break,
+                        Some(Ok(())) => {}
+                        Some(Err((key, end))) => self.end(key, &end),
+                    }
+                }
+                let refused = self.shared.refused.clone();
+                if refused.is_some() || chatter.done(&self.shared, now) {
+                    say(&Report::Published { count: chatter.made(), refused })?;
+                } else {
+                    self.task = Task::Chat(chatter);
+                }
+            }
+            Task::Finish { dealt, patience, looked } => {
                 let now = clock::now();
                 let last = self.shared.between.1.max(looked);
-                let complete = || self.table.iter().all(|(_, one)| one.ledger.complete(published));
-                if now - last > patience || complete() {
-                    self.finished(published)?;
+                let channels = &self.shared.channels;
+                let complete = |one: &Connection| one.ledger.complete(dealt.to(channels.index(one.number)));
+                if now - last > patience || self.table.iter().all(|(_, one)| complete(one)) {
+                    self.finished(dealt)?;
                 } else {
-                    self.task = Task::Finish { published, patience, looked };
+                    self.task = Task::Finish { dealt, patience, looked };
                 }
             }
         }
         Ok(())
     }
 
-    fn finished(&mut self, published: u32) -> Result<(), Error> {
-        let mut account = Account::default();
-        let held = self.table.iter().map(|(_, connection)| &connection.ledger);
-        for ledger in held.chain(&self.gone) {
-            ledger.close(published, &mut account);
+    fn finished(&mut self, dealt: Dealt) -> Result<(), Error> {
+        let mut account = Account { strayed: self.shared.strayed, ..Account::default() };
+        let mut newest = 0;
+        for (_, connection) in &self.table {
+            let published = dealt.to(self.shared.channels.index(connection.number));
+            connection.ledger.close(published, &mut account);
+            newest += u64::from(connection.ledger.newest(published));
+        }
+        for (channel, ledger) in &self.gone {
+            ledger.close(dealt.to(*channel), &mut account);
         }
         say(&Report::Finished(Finished {
             account,
             broken: self.broken,
-            reason: self.reason.clone(),
+            reason: self.reason.take(),
+            ends: std::mem::take(&mut self.ends),
+            newest,
             between: self.shared.between,
             latencies: self.shared.latencies.counted(),
         }))
@@ -271,33 +358,43 @@ impl Client {
     /// Starts handshakes until enough are under way.
     fn open(&mut self) -> Result<(), Error> {
         loop {
-            let Task::Open { left, under_way, at_once, moved, opened, latencies } = &mut self.task else {
-                return Ok(());
-            };
-            if *left == 0 && *under_way == 0 {
-                opened.latencies = latencies.counted();
-                let opened = std::mem::take(opened);
+            let Task::Open(opening) = &mut self.task else { return Ok(()) };
+            if let Some(opened) = opening.done() {
                 self.task = Task::Nothing;
                 return say(&Report::Opened(opened));
             }
-            if *under_way > 0 && clock::now() - *moved > PATIENCE {
+            let now = clock::now();
+            if opening.under_way > 0 && now.saturating_sub(opening.moved) > PATIENCE {
                 let keys = self.table.iter().filter(|(_, one)| !matches!(one.phase, Phase::Open));
                 for key in keys.map(|(key, _)| key).collect::<Vec<_>>() {
-                    self.end(key, "a handshake took longer than 30 s".into());
+                    self.end(key, &End::Lost("a handshake took longer than 30 s".into()));
                 }
                 continue;
             }
-            if *left == 0 || under_way >= at_once {
+            let (free, numbered, role) = (&mut self.free, &mut self.numbered, &self.role);
+            let Some(attempt) = opening.next(now, || {
+                free.pop().unwrap_or_else(|| {
+                    let number = role.index + *numbered * role.of;
+                    *numbered += 1;
+                    number
+                })
+            }) else {
                 return Ok(());
-            }
-            *left -= 1;
-            *under_way += 1;
-            let from = source(self.role.index, self.role.of, self.started);
+            };
+            let node = attempt.number as usize % role.target.nodes.len().max(1);
+            let from = source(role.index, role.of, self.started);
             self.started = self.started.wrapping_add(1);
-            match Socket::connect(self.role.target.address, from, self.trust.as_ref()) {
-                Err(error) => self.not_opened(format!("failed to connect: {error}")),
+            let to = role.target.nodes[node].address;
+            match Socket::connect(to, from, role.receive_buffer, self.trust.get(node)) {
+                Err(error) => {
+                    let end = End::Lost(format!("failed to connect: {error}"));
+                    self.not_opened(attempt.number, attempt.attempt, attempt.began.unwrap_or(now), &end);
+                }
                 Ok(socket) => {
-                    let key = self.table.insert(Connection::new(socket, &self.request));
+                    let mut connection = Connection::new(socket, &self.requests[node], attempt.number);
+                    connection.attempt = attempt.attempt;
+                    connection.began = attempt.began.unwrap_or(connection.began);
+                    let key = self.table.insert(connection);
                     let stream = self.table[key].socket.stream();
                     let interest = Interest::READABLE | Interest::WRITABLE;
                     let registered = self.poll.registry().register(stream, Token(key), interest);
@@ -308,49 +405,54 @@ impl Client {
     }
 
     /// A socket can be read or written.
-    fn ready(&mut self, key: usize, writable: bool) {
+    fn ready(&mut self, key: usize, writable: bool, to_end: bool) {
         let Some(connection) = self.table.get_mut(key) else { return };
+        if self.stalled && connection.phase == Phase::Open {
+            return;
+        }
         let before = connection.phase;
         let mut result = if writable { connection.send() } else { Ok(()) };
         if result.is_ok() {
-            result = connection.read(&mut self.scratch, &mut self.shared);
+            result = connection.read(to_end, &mut self.scratch, &mut self.shared);
         }
-        let (phase, began) = (connection.phase, connection.began);
         if before != Phase::Open
-            && phase == Phase::Open
-            && let Task::Open { under_way, opened, latencies, moved, .. } = &mut self.task
+            && connection.phase == Phase::Open
+            && let Task::Open(opening) = &mut self.task
         {
-            *under_way -= 1;
-            opened.opened += 1;
-            *moved = clock::now();
-            latencies.record(moved.saturating_sub(began));
+            opening.stands(connection.began, connection.socket.resumed());
             self.progress.open += 1;
         }
-        if let Err(why) = result {
-            self.end(key, why);
+        if let Err(end) = result {
+            self.end(key, &end);
         }
     }
 
-    fn not_opened(&mut self, why: String) {
-        if let Task::Open { under_way, opened, moved, .. } = &mut self.task {
-            *under_way = under_way.saturating_sub(1);
-            *moved = clock::now();
-            opened.failed += 1;
-            opened.reason.get_or_insert(why);
+    fn not_opened(&mut self, number: u32, attempt: u8, began: u64, end: &End) {
+        if let Task::Open(opening) = &mut self.task
+            && let Some(number) = opening.refused(number, attempt, began, end)
+        {
+            self.free.push(number);
         }
     }
 
     /// A connection is over.
-    fn end(&mut self, key: usize, why: String) {
-        let connection = self.table.remove(key);
+    fn end(&mut self, key: usize, end: &End) {
+        let Some(connection) = self.table.try_remove(key) else { return };
         match connection.phase {
-            Phase::Upgrading | Phase::Joining(_) => self.not_opened(why),
+            Phase::Upgrading | Phase::Joining(_) => {
+                self.not_opened(connection.number, connection.attempt, connection.began, end);
+                return;
+            }
             Phase::Open => {
                 self.progress.open -= 1;
                 self.progress.broken += 1;
                 self.broken += 1;
-                self.reason.get_or_insert(why);
-                self.gone.push(connection.ledger);
+                let words = end.words();
+                if self.ends.len() < MOST_ENDS || self.ends.contains_key(&words) {
+                    *self.ends.entry(words.clone()).or_default() += 1;
+                }
+                self.reason.get_or_insert(words);
+                self.gone.push((self.shared.channels.index(connection.number), connection.ledger));
             }
             Phase::Leaving => {
                 self.progress.open -= 1;
@@ -359,6 +461,7 @@ impl Client {
                 }
             }
         }
+        self.free.push(connection.number);
     }
 }
 

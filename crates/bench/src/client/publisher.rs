@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use super::connection::Connection;
+use super::connection::{Connection, End, Shared};
 use crate::clock;
-use crate::frame::Kind;
 use crate::process::to_f64;
-use crate::speech;
+use crate::speech::{self, Stamp};
 use crate::wire::Publish;
 
 /// The most bytes that wait for the publisher's socket: a server that reads slower holds the flood back.
@@ -29,6 +28,16 @@ impl Publisher {
         self.publish.allowed = self.publish.allowed.max(upto);
     }
 
+    /// It may go no further.
+    pub(crate) fn stop(&mut self) {
+        self.publish.dealt.published = self.next;
+    }
+
+    /// How many were made.
+    pub(crate) fn made(&self) -> u32 {
+        self.next
+    }
+
     /// When the next one is due, in nanoseconds of the clock.
     fn due(&self) -> u64 {
         let Some(rate) = self.publish.rate else { return 0 };
@@ -39,22 +48,29 @@ impl Publisher {
     /// Whether there is one that may go now.
     fn may(&self, now: u64) -> bool {
         let allowed = self.publish.rate.is_some() || self.next < self.publish.allowed;
-        self.next < self.publish.count && allowed && now >= self.due()
+        self.next < self.publish.dealt.published && allowed && now >= self.due()
     }
 
     /// How long there is nothing to write.
     pub(crate) fn rest(&self, now: u64) -> Duration {
-        if self.next >= self.publish.count || self.publish.rate.is_none() {
+        if self.next >= self.publish.dealt.published || self.publish.rate.is_none() {
             return Duration::from_millis(5);
         }
         Duration::from_nanos(self.due().saturating_sub(now)).min(Duration::from_millis(20))
     }
 
     /// Writes all that may go now. A publication's stamp is the moment of its write, not of its turn.
-    pub(crate) fn write(&mut self, connection: &mut Connection, now: u64) -> Result<(), String> {
+    pub(crate) fn write(
+        &mut self,
+        connection: &mut Connection,
+        shared: &Shared,
+        now: u64,
+    ) -> Result<(), End> {
         while self.may(now) && connection.waiting() < MOST_WAITING {
-            let text = speech::publish(self.publish.run, self.next, clock::now(), self.publish.size);
-            connection.say(Kind::Text, text.as_bytes());
+            let (channel, number) = self.publish.dealt.place(self.next);
+            let stamp = Stamp { run: self.publish.run, number, at: clock::now(), channel };
+            let data = speech::data(stamp, self.publish.size);
+            connection.publish(shared.protocol, self.next, &shared.channels.name(channel), &data);
             self.next += 1;
             // One that is paced leaves by itself; those of a flood share writes, as a busy backend's would.
             if self.publish.rate.is_some() {
@@ -64,18 +80,21 @@ impl Publisher {
         connection.send()
     }
 
-    /// Whether all are written and answered.
-    pub(crate) fn done(&self, acknowledged: u32) -> bool {
-        self.next >= self.publish.count && acknowledged >= self.publish.count
+    /// Whether all are written, and answered if they are answered.
+    pub(crate) fn done(&self, connection: &Connection, shared: &Shared) -> bool {
+        let answered = !speech::acknowledged(shared.protocol) || shared.acknowledged >= self.next;
+        self.next >= self.publish.dealt.published && answered && connection.waiting() == 0
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::channels::Dealt;
 
     fn publisher(rate: Option<f64>, allowed: u32) -> Publisher {
-        Publisher::new(Publish { run: 1, count: 10, rate, size: 0, allowed }, 1_000)
+        let dealt = Dealt { published: 10, channels: 1 };
+        Publisher::new(Publish { run: 1, dealt, rate, size: 0, allowed }, 1_000)
     }
 
     #[test]
@@ -99,7 +118,7 @@ mod tests {
         flood.next = 5;
         assert!(!flood.may(0));
         flood.allow(100);
-        flood.next = 10;
-        assert!(!flood.may(0) && !flood.done(9) && flood.done(10));
+        flood.stop();
+        assert!(!flood.may(0) && flood.made() == 5);
     }
 }

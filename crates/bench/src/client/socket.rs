@@ -9,10 +9,12 @@ use mio::net::TcpStream;
 use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore};
 use socket2::{Domain, Protocol, Socket as Raw, Type};
 
+use super::tickets::{Purse, Tickets};
 use crate::error::Error;
+use crate::target::{Handshakes, Target};
 
 /// The TLS state of a connection lives apart, so that a plain one stays small.
 pub(crate) enum Socket {
@@ -22,15 +24,15 @@ pub(crate) enum Socket {
     Tls(Box<(TcpStream, ClientConnection)>),
 }
 
-/// What TLS needs, the same for all connections.
+/// What TLS needs, the same for all connections of a process to one node.
 pub(crate) struct Trust {
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
 }
 
 impl Trust {
-    /// Every handshake is a full one: what a resumed one costs is another question.
-    pub(crate) fn new(ca: &Path, host: &str) -> Result<Self, Error> {
+    /// One for each node.
+    pub(crate) fn new(ca: &Path, target: &Target) -> Result<Vec<Self>, Error> {
         let failed = |why: String| Error::Authority { path: ca.to_owned(), why };
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_file_iter(ca).map_err(|error| failed(error.to_string()))? {
@@ -47,8 +49,21 @@ impl Trust {
             .with_root_certificates(roots)
             .with_no_client_auth();
         config.resumption = Resumption::disabled();
-        let name = ServerName::try_from(host.to_owned()).map_err(|error| failed(error.to_string()))?;
-        Ok(Self { config: Arc::new(config), name })
+        let nodes = target.nodes.len();
+        let tickets = Tickets::new(nodes);
+        let trusts = target.nodes.iter().enumerate().map(|(node, address)| {
+            // Copies of one configuration: rustls resumes only what the same verifier has verified.
+            let mut config = config.clone();
+            if target.tls == Handshakes::Resumed {
+                let from = (node + nodes - 1) % nodes;
+                let purse = Purse { tickets: Arc::clone(&tickets), node, from };
+                config.resumption = Resumption::store(Arc::new(purse));
+            }
+            let name =
+                ServerName::try_from(address.host.clone()).map_err(|error| failed(error.to_string()))?;
+            Ok(Self { config: Arc::new(config), name })
+        });
+        trusts.collect()
     }
 }
 
@@ -61,10 +76,19 @@ pub(crate) fn source(index: u32, of: u32, connection: u32) -> Ipv4Addr {
 
 impl Socket {
     /// Begins to connect.
-    pub(crate) fn connect(to: SocketAddr, from: Ipv4Addr, trust: Option<&Trust>) -> io::Result<Self> {
+    pub(crate) fn connect(
+        to: SocketAddr,
+        from: Ipv4Addr,
+        receive_buffer: Option<u32>,
+        trust: Option<&Trust>,
+    ) -> io::Result<Self> {
         let raw = Raw::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
         raw.set_nonblocking(true)?;
         raw.set_tcp_nodelay(true)?;
+        if let Some(bytes) = receive_buffer {
+            // Before the connection: the window is agreed on when it begins.
+            raw.set_recv_buffer_size(bytes as usize)?;
+        }
         if let IpAddr::V4(server) = to.ip()
             && server.is_loopback()
         {
@@ -91,6 +115,20 @@ impl Socket {
             Self::Plain(stream) => stream,
             Self::Tls(both) => &mut both.0,
         }
+    }
+
+    /// Whether its TLS session was resumed; none without TLS, and before the handshake is over.
+    pub(crate) fn resumed(&self) -> Option<bool> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(both) => both.1.handshake_kind().map(|kind| kind == HandshakeKind::Resumed),
+        }
+    }
+
+    /// Whether a read that fills less than it may has read all there is: so it is with a stream (epoll(7)), and not
+    /// with records.
+    pub(crate) fn short_read_is_all(&self) -> bool {
+        matches!(self, Self::Plain(_))
     }
 
     /// Reads application data; `WouldBlock` when there is none now, 0 at the end.

@@ -5,25 +5,24 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
-use super::delivery::{Delivery, Load, Publisher};
+use super::delivery::Delivery;
+use super::publisher::{Pace, Publisher};
+use super::setup::Setup;
 use super::{Rows, mib};
+use crate::channels::Channels;
 use crate::clock;
 use crate::error::Error;
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Kind};
+use crate::kernel::Kernel;
 use crate::process::{Memory, Server, to_f64};
 use crate::progress::Progress;
-use crate::target::{Aim, Protocol};
+use crate::target::Protocol;
 
 /// Options.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
     #[command(flatten)]
-    pub(crate) aim: Aim,
-    #[command(flatten)]
-    pub(crate) load: Load,
-    /// Connections
-    #[arg(long, short = 'n', value_name = "N", default_value_t = 5_000)]
-    pub(crate) connections: u32,
+    pub(crate) setup: Setup,
     /// Seconds in which nothing but heartbeats is watched; 0 leaves it out
     #[arg(long, value_name = "SECONDS", default_value_t = 50)]
     pub(crate) watch: u64,
@@ -52,6 +51,10 @@ pub(crate) struct Outcome {
     pub(crate) bytes_per_connection: f64,
     /// Resident memory above `before`, a connection.
     rss_bytes_per_connection: f64,
+    /// The same with what it shares divided among those who share it.
+    pss_bytes_per_connection: f64,
+    /// Memory of the kernel above what it was, a connection: both ends of it, and all else on the machine.
+    kernel_bytes_per_connection: f64,
     /// None if it was left out.
     pub(crate) heartbeats: Option<Heartbeats>,
     /// None if it was left out.
@@ -93,9 +96,11 @@ pub(crate) struct Left {
 
 /// Runs it.
 pub(crate) fn run(options: &Options, shown: &mut Progress) -> Result<Outcome, Error> {
-    let target = options.aim.resolve()?;
-    let server = Server::new(&options.aim.pid)?;
-    let connections = options.connections.max(1);
+    let Options { setup, .. } = options;
+    let target = setup.aim.resolve()?;
+    let server = Server::new(&setup.aim.pid)?;
+    let connections = setup.connections();
+    let channels = Channels::one(&setup.channel);
     let mut calm = true;
     let mut measured = |server: &Server| -> Result<Memory, Error> {
         calm &= server.calm()?;
@@ -103,14 +108,16 @@ pub(crate) fn run(options: &Options, shown: &mut Progress) -> Result<Outcome, Er
     };
     shown.phase("waiting until the server is calm");
     let before = measured(&server)?;
+    let kernel = Kernel::now()?;
     let each =
         |memory: Memory| (to_f64(memory.anonymous) - to_f64(before.anonymous)) / f64::from(connections);
 
     shown.phase("connecting");
-    let mut fleet = Fleet::start(&target, connections, true)?;
-    let connected = fleet.connect(connections, options.aim.at_once, shown)?;
+    let mut fleet = Fleet::start(&target, connections, &Kind::hears(&channels))?;
+    let connected = fleet.connect(connections, setup.aim.at_once, shown)?;
     shown.phase("connected; waiting until the server is calm");
     let idle = measured(&server)?;
+    let kernel = Kernel::now()?.above(kernel);
 
     let heartbeats = if options.watch > 0 {
         shown.phase(&format!("watching heartbeats for {} s", options.watch));
@@ -125,9 +132,9 @@ pub(crate) fn run(options: &Options, shown: &mut Progress) -> Result<Outcome, Er
 
     let burst = if options.burst > 0 && target.protocol != Protocol::Raw {
         shown.phase("a burst");
-        let mut publisher = Publisher::start(&target, &options.load, shown)?;
-        let load = (options.burst, None);
-        let delivery = publisher.run(&mut fleet, Some(&server), load, &options.load, shown)?;
+        let mut publisher = Publisher::start(&target, &setup.load, &channels, connections, shown)?;
+        let pace = Pace { count: options.burst, rate: None, stop: None };
+        let delivery = publisher.run(&mut fleet, Some(&server), pace, &setup.load, shown)?;
         drop(publisher);
         shown.phase("after the burst; waiting until the server is calm");
         clock::pass(Duration::from_secs(options.settle));
@@ -147,13 +154,15 @@ pub(crate) fn run(options: &Options, shown: &mut Progress) -> Result<Outcome, Er
         Left { remaining, settle_seconds: options.settle, memory, bytes_per_former_connection: each(memory) };
     Ok(Outcome {
         scenario: "idle",
-        target: target.url,
+        target: target.url(),
         connections,
         connect_seconds: connected.seconds,
         before,
         idle,
         bytes_per_connection: each(idle),
         rss_bytes_per_connection: (to_f64(idle.rss) - to_f64(before.rss)) / f64::from(connections),
+        pss_bytes_per_connection: (to_f64(idle.pss) - to_f64(before.pss)) / f64::from(connections),
+        kernel_bytes_per_connection: to_f64(kernel) / f64::from(connections),
         heartbeats,
         burst,
         left,
@@ -171,6 +180,7 @@ impl Rows for Outcome {
             ("memory idle (anonymous)".into(), mib(self.idle.anonymous)),
             ("a connection, idle".into(), format!("{:.0} B", self.bytes_per_connection)),
             ("a connection, idle, resident".into(), format!("{:.0} B", self.rss_bytes_per_connection)),
+            ("a connection, kernel, both ends".into(), format!("{:.0} B", self.kernel_bytes_per_connection)),
         ];
         if let Some(heartbeats) = &self.heartbeats {
             let text =

@@ -3,9 +3,12 @@
 pub(crate) mod coefficients;
 pub(crate) mod connect;
 pub(crate) mod delivery;
+pub(crate) mod direct;
 pub(crate) mod fanout;
 pub(crate) mod idle;
 pub(crate) mod polling;
+pub(crate) mod publisher;
+pub(crate) mod setup;
 pub(crate) mod size;
 
 use std::io::{self, Write};

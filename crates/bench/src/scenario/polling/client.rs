@@ -11,7 +11,8 @@ use crate::clock;
 use crate::frame::{self, Kind};
 use crate::latency::Latencies;
 use crate::ledger::Ledger;
-use crate::speech::upgraded;
+use crate::speech::upgrade::upgraded;
+use crate::target::Protocol;
 
 /// What all clients of a run share.
 pub(super) struct Shared {
@@ -214,8 +215,8 @@ impl Client {
         }
         let mut used = 0;
         if self.phase == Phase::Upgrading {
-            let Some(head) = upgraded(bytes) else { return Ok(0) };
-            used = head?;
+            let Some(head) = upgraded(bytes, Protocol::CentrifugeJson) else { return Ok(0) };
+            used = head.map_err(|refusal| refusal.why)?;
             let connect = r#"{"id":1,"connect":{"name":"tidegate-bench"}}"#;
             let subscribe = format!("{{\"id\":2,\"subscribe\":{{\"channel\":\"{}\"}}}}", super::CHANNEL);
             let join = if self.publishes { connect.to_owned() } else { format!("{connect}\n{subscribe}") };

@@ -54,11 +54,14 @@ pub(super) fn run(
     options: &Options,
     shown: &mut Progress,
 ) -> Result<Seen, Error> {
+    let Some(node) = target.nodes.first() else {
+        return Err(Error::Asked("--target is needed: ws://HOST:PORT/PATH".into()));
+    };
     let shared = Shared {
         way,
-        address: target.address,
-        authority: target.authority.clone(),
-        path: target.path.clone(),
+        address: node.address,
+        authority: node.authority.clone(),
+        path: node.path.clone(),
         headers: options.headers,
         count: Count::default(),
         latencies: Latencies::new(),
