@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus, WriteTraffic};
-use rustls::{HandshakeKind, ServerConfig};
+use rustls::{HandshakeKind, ProtocolVersion, ServerConfig};
 
 /// The largest plaintext of one record (RFC 8446, 5.1).
 pub(crate) const MAX_PLAINTEXT: usize = 16 * 1024;
@@ -46,6 +46,12 @@ impl Engine {
     /// Whether the session was resumed by a ticket; known once the handshake is over.
     pub(crate) fn resumed(&self) -> bool {
         self.conn.handshake_kind() == Some(HandshakeKind::Resumed)
+    }
+
+    /// Whether all that waits to be sent is tickets, for which no client waits: in TLS 1.3 they are the only thing that a
+    /// server sends behind the client's last message.
+    pub(crate) fn only_tickets(&self) -> bool {
+        !self.handshaking && self.conn.protocol_version() == Some(ProtocolVersion::TLSv1_3)
     }
 
     /// Whether the handshake is still going on.
