@@ -40,6 +40,8 @@ pub(crate) struct Metrics {
     /// Connections that reached the upgrade.
     pub connections_accepted: IntCounter,
     connections_rejected: [IntCounter; Rejection::ALL.len()],
+    /// Connections that wait for their turn. Moved by their places alone.
+    pub connections_waiting: IntGauge,
     disconnects: Vec<IntCounter>,
     connection_age: Histogram,
     /// From accept to the 101, TLS included, in seconds.
@@ -119,6 +121,10 @@ impl Metrics {
                 "Client connections that did not reach the upgrade.",
                 "reason",
                 Rejection::ALL.map(Rejection::label),
+            )?,
+            connections_waiting: new.gauge(
+                "connections_waiting",
+                "Connections that wait until limits.accept_rate lets them in.",
             )?,
             disconnects: new.disconnects()?,
             connection_age: new.histogram(

@@ -68,6 +68,11 @@ impl Admission {
         Ok(Permit { admission: Arc::clone(self), ip, codec })
     }
 
+    /// Whether a newcomer could be let in now.
+    pub(super) fn has_room(&self) -> bool {
+        !self.closed.load(Ordering::Acquire) && self.open.load(Ordering::Acquire) < self.max_connections
+    }
+
     /// Lets nobody in from now on.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);

@@ -1,4 +1,7 @@
-//! The public port: accepts, shakes hands for TLS, serves HTTP until the upgrade.
+//! The public port: binds, accepts, serves HTTP until the upgrade.
+//!
+//! Not here: what becomes of a socket before HTTP ([`super::reception`]), how newcomers share a worker's thread with
+//! its connections ([`super::turnstile`]).
 
 use std::collections::VecDeque;
 use std::io;
@@ -6,7 +9,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix_http::{HttpService, KeepAlive, Protocol, Request};
 use actix_rt::net::TcpStream;
@@ -14,21 +17,21 @@ use actix_server::Server;
 use actix_service::{Service, ServiceFactory, fn_factory, fn_service, map_config};
 use actix_web::dev::AppConfig;
 use actix_web::{App, web};
-use rustls::ServerConfig;
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::{Domain, Socket, Type};
 use tidegate_hub::{Policy, Shard};
 use tidegate_relay::WorkerId;
-use tokio::sync::Semaphore;
-use tokio::time::{sleep_until, timeout_at};
 
 use super::handshake::{self, Gate};
+use super::rate::Rate;
+use super::reception::Reception;
 use super::stream::Stream;
 use super::takeover;
-use super::tls::{Material, TlsStream};
+use super::tls::Material;
+use super::turnstile::Turnstile;
 use super::worker::{Common, Worker};
 use crate::inbox::Inbox;
 use crate::join::Inbound;
-use crate::metrics::{Handshake, Rejection};
+use crate::settings::Limits;
 
 /// Connections that wait for the accept; the kernel cuts it to net.core.somaxconn.
 const BACKLOG: i32 = 4096;
@@ -66,12 +69,16 @@ pub(crate) fn serve(listener: TcpListener, public: Public) -> io::Result<Server>
         }
         config
     });
+    let (settings, metrics) = (&public.common.settings, &public.common.metrics);
+    let Limits { accept_rate, accept_burst, handshake_timeout, .. } = settings.limits;
+    let rate = Rate::new(accept_rate, accept_burst, handshake_timeout, metrics.connections_waiting.clone());
+    let admission = Arc::clone(&public.gate.admission);
     let edge = Arc::new(Edge {
-        handshakes: Semaphore::new(public.common.settings.limits.max_handshakes),
+        rate: Arc::new(rate),
+        reception: Reception::new(admission, &settings.limits, tls, Arc::clone(metrics)),
         gate: public.gate,
         common: public.common,
         policy: public.policy,
-        tls,
         inboxes: Mutex::new(public.inboxes.into_iter().enumerate().collect()),
         running: public.running,
     });
@@ -93,9 +100,8 @@ struct Edge {
     gate: web::Data<Gate>,
     common: Arc<Common>,
     policy: Arc<Policy>,
-    tls: Option<Arc<ServerConfig>>,
-    /// Permits to hold the state of a TLS handshake.
-    handshakes: Semaphore,
+    rate: Arc<Rate>,
+    reception: Reception,
     /// Inboxes of workers that have not started yet.
     inboxes: Mutex<VecDeque<(usize, Inbox<Inbound>)>>,
     running: Arc<AtomicUsize>,
@@ -144,62 +150,19 @@ impl Edge {
             .finish(app(self.gate.clone()));
         let http =
             Rc::new(ServiceFactory::<(Stream, Protocol, Option<SocketAddr>)>::new_service(&http, ()).await?);
+        let turnstile = Turnstile::start(Arc::clone(&self.rate), deadline);
         let edge = self;
         Ok(fn_service(move |socket: TcpStream| {
-            let (edge, http) = (Arc::clone(&edge), Rc::clone(&http));
-            async move {
+            let (edge, http, paced) = (Arc::clone(&edge), Rc::clone(&http), Rc::clone(&turnstile));
+            turnstile.pace(async move {
                 let peer = socket.peer_addr().ok();
-                let Some(stream) = edge.accept(socket).await else { return Err(()) };
-                // What goes wrong from here is between one client and us.
-                http.call((stream, Protocol::Http1, peer)).await.map_err(|error| {
+                let Some(stream) = edge.reception.receive(socket, &paced).await else { return Err(()) };
+                // What goes wrong from here is between one client and us. In a box, because who waits should not hold the
+                // room that HTTP takes.
+                Box::pin(http.call((stream, Protocol::Http1, peer))).await.map_err(|error| {
                     tracing::debug!(%error, "an HTTP connection ended early");
                 })
-            }
+            })
         }))
-    }
-
-    /// Makes an accepted socket ready for HTTP.
-    async fn accept(&self, socket: TcpStream) -> Option<Stream> {
-        let limits = &self.common.settings.limits;
-        let metrics = &self.common.metrics;
-        let accepted = Instant::now();
-        let deadline = (accepted + limits.handshake_timeout).into();
-        // Small frames must not wait for each other; and the kernel gives up a peer that stopped reading.
-        let options = SockRef::from(&socket);
-        let set = options.set_tcp_nodelay(true);
-        #[cfg(target_os = "linux")]
-        let set = set.and_then(|()| options.set_tcp_user_timeout(Some(limits.write_timeout)));
-        if set.is_err() {
-            // The peer has gone already.
-            return None;
-        }
-        let Some(config) = &self.tls else {
-            return Some(Stream::plain(socket, accepted, sleep_until(deadline), Arc::clone(metrics)));
-        };
-        // A burst waits here as bare sockets; only those with a permit hold handshake state, and who sends nothing gets
-        // none.
-        if !matches!(timeout_at(deadline, socket.readable()).await, Ok(Ok(()))) {
-            metrics.rejected(Rejection::HandshakeTimeout);
-            return None;
-        }
-        let Ok(Ok(_permit)) = timeout_at(deadline, self.handshakes.acquire()).await else {
-            metrics.rejected(Rejection::Handshakes);
-            return None;
-        };
-        match timeout_at(deadline, TlsStream::accept(socket, Arc::clone(config))).await {
-            Ok(Ok(stream)) => {
-                metrics.tls_handshake(if stream.resumed() { Handshake::Resumed } else { Handshake::Full });
-                Some(Stream::tls(stream, accepted, sleep_until(deadline), Arc::clone(metrics)))
-            }
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "a TLS handshake failed");
-                metrics.rejected(Rejection::Tls);
-                None
-            }
-            Err(_) => {
-                metrics.rejected(Rejection::HandshakeTimeout);
-                None
-            }
-        }
     }
 }

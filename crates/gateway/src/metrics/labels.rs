@@ -5,6 +5,8 @@
 pub(crate) enum Rejection {
     /// `limits.max_connections` is reached.
     Full,
+    /// More came than `limits.accept_rate` lets in while they could wait.
+    AcceptRate,
     /// `limits.max_connections_per_ip` is reached.
     PerIp,
     /// The browser's origin is not in `auth.origins`.
@@ -23,8 +25,9 @@ pub(crate) enum Rejection {
 
 impl Rejection {
     /// Every reason.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Full,
+        Self::AcceptRate,
         Self::PerIp,
         Self::Origin,
         Self::HandshakeTimeout,
@@ -38,6 +41,7 @@ impl Rejection {
     pub(crate) const fn label(self) -> &'static str {
         match self {
             Self::Full => "full",
+            Self::AcceptRate => "accept_rate",
             Self::PerIp => "per_ip",
             Self::Origin => "origin",
             Self::HandshakeTimeout => "handshake_timeout",

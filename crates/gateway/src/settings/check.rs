@@ -8,7 +8,7 @@ use tidegate_hub::{Namespace, Right};
 use tidegate_protocol::ChannelName;
 use tidegate_relay::{RedisSettings, RelaySettings, Secret};
 
-use super::machine::{Machine, RESERVED_FILES};
+use super::machine::{self, Machine, RESERVED_FILES};
 use super::reader::Reader;
 use super::resolved::{
     Api, ApiKey, Auth, Drain, Heartbeat, Limits, Listen, Log, LogFormat, Node, Outbox, Scope, Settings, Tls,
@@ -48,7 +48,9 @@ pub(super) fn settings(reader: &mut Reader<'_>, machine: &Machine) -> Settings {
                 .to_owned(),
         );
     }
-    let limits = limits(reader, machine);
+    let workers = reader.auto("workers", number(1..=64)).unwrap_or_else(|| machine.cpus.clamp(1, 64));
+    let tls = tls(reader);
+    let limits = limits(reader, machine, workers, tls.is_some());
     let relay = relay(reader);
     let outbox = Outbox { max_bytes: reader.take("outbox.max_bytes", size(1024..=1 << 30)) };
     if let RelaySettings::Redis(redis) = &relay
@@ -62,9 +64,9 @@ pub(super) fn settings(reader: &mut Reader<'_>, machine: &Machine) -> Settings {
     }
     Settings {
         listen: listen(reader, dev),
-        workers: reader.auto("workers", number(1..=64)).unwrap_or_else(|| machine.cpus.clamp(1, 64)),
+        workers,
         node: Node { name: reader.auto("node.name", word).unwrap_or_else(|| machine.host.clone()) },
-        tls: tls(reader),
+        tls,
         relay,
         limits,
         heartbeat: heartbeat(reader),
@@ -183,7 +185,10 @@ fn redis(reader: &mut Reader<'_>) -> RedisSettings {
     }
 }
 
-fn limits(reader: &mut Reader<'_>, machine: &Machine) -> Limits {
+fn limits(reader: &mut Reader<'_>, machine: &Machine, workers: usize, tls: bool) -> Limits {
+    let accept_rate = reader
+        .auto("limits.accept_rate", number(0..=1_000_000))
+        .unwrap_or_else(|| machine::accept_rate(workers, tls));
     let max_connections = reader.auto("limits.max_connections", number(1..=MAX_CONNECTIONS));
     if let Some(asked) = max_connections
         && asked > machine.connections_by_files()
@@ -198,6 +203,10 @@ fn limits(reader: &mut Reader<'_>, machine: &Machine) -> Limits {
     Limits {
         max_connections: max_connections.unwrap_or_else(|| machine.connections()),
         max_connections_per_ip: reader.take("limits.max_connections_per_ip", number(0..=u32::MAX)),
+        accept_rate,
+        accept_burst: reader
+            .auto("limits.accept_burst", number(1..=1_000_000))
+            .unwrap_or_else(|| machine::accept_burst(accept_rate)),
         max_handshakes: reader.take("limits.max_handshakes", number(1..=1_000_000)),
         handshake_timeout: reader.take("limits.handshake_timeout", patience()),
         connect_timeout: reader.take("limits.connect_timeout", patience()),

@@ -54,6 +54,8 @@ fn resolved(key: &str, written: Option<&str>, settings: &Settings) -> Option<Str
         "workers" => Some(settings.workers.to_string()),
         "node.name" => Some(settings.node.name.clone()),
         "limits.max_connections" => Some(settings.limits.max_connections.to_string()),
+        "limits.accept_rate" => Some(settings.limits.accept_rate.to_string()),
+        "limits.accept_burst" => Some(settings.limits.accept_burst.to_string()),
         _ => None,
     }
 }

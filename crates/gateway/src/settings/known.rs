@@ -12,14 +12,12 @@ const ITEM_KEYS: [(&str, &[&str]); 2] =
     [("namespaces", &["name", "subscribe", "publish"]), ("api.keys", &["name", "key", "key_file", "scope"])];
 
 /// Keys that the design has and this version has not.
-const LATER: [&str; 26] = [
+const LATER: [&str; 24] = [
     "admin",
     "auth.jwt",
     "cluster",
     "events",
     "history",
-    "limits.accept_burst",
-    "limits.accept_rate",
     "limits.byte_rate",
     "limits.max_connections_per_user",
     "limits.message_rate",

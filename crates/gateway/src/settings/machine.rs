@@ -12,6 +12,29 @@ pub(crate) const CONNECTION_BYTES: u64 = 32 * 1024;
 /// File descriptors kept for all that is not a client: Redis, the internal port, pollers, files.
 pub(crate) const RESERVED_FILES: u64 = 200;
 
+/// What it costs a worker to let a plain connection in, in seconds of a processor: accept, HTTP, WebSocket handshake,
+/// connect and subscribe. Measured by `tidegate-bench connect`: 0.032 to 0.048 ms (docs/guides/benchmarking.md).
+const PLAIN_SECONDS: f64 = 50e-6;
+
+/// The same with a full TLS 1.3 handshake and an ECDSA key on P-256: measured 0.216 ms.
+const TLS_SECONDS: f64 = 250e-6;
+
+/// The part of the workers' time that newcomers may take while there are more of them than that.
+const ACCEPT_SHARE: f64 = 0.5;
+
+/// The burst, in seconds of the rate.
+const BURST_SECONDS: f64 = 0.25;
+
+/// How many connections a second workers can let in and still have the rest of their time for those they have.
+pub(super) fn accept_rate(workers: usize, tls: bool) -> u32 {
+    (workers as f64 * ACCEPT_SHARE / if tls { TLS_SECONDS } else { PLAIN_SECONDS }).round() as u32
+}
+
+/// How many of them at once.
+pub(super) fn accept_burst(rate: u32) -> u32 {
+    ((f64::from(rate) * BURST_SECONDS).ceil() as u32).max(1)
+}
+
 /// What the machine gives this process.
 #[derive(Debug, Clone)]
 pub(crate) struct Machine {

@@ -78,9 +78,14 @@ pub(crate) struct Limits {
     pub max_connections: usize,
     /// Open connections from one address; 0 is off; beyond: 429 before the upgrade.
     pub max_connections_per_ip: u32,
+    /// Connections let in a second; 0 is no limit; beyond: they wait up to `handshake_timeout`, then 503.
+    pub accept_rate: u32,
+    /// How many of them may be let in at once.
+    pub accept_burst: u32,
     /// TLS handshakes in progress at once on the node; beyond: they wait, until `handshake_timeout` drops them.
     pub max_handshakes: usize,
-    /// From accept to the end of the HTTP head, TLS included; beyond: dropped.
+    /// From accept to the first byte, then to the end of the HTTP head, TLS included; beyond: dropped. The wait for
+    /// `accept_rate` between them does not count, and is bounded by it on its own.
     pub handshake_timeout: Duration,
     /// From the upgrade to the first command; beyond: 3502.
     pub connect_timeout: Duration,
