@@ -9,21 +9,26 @@
 use std::collections::HashMap;
 
 use ahash::RandomState;
-use slab::Slab;
 use smallvec::SmallVec;
 use tidegate_protocol::ChannelName;
+
+use crate::table::Table;
 
 /// How many members a channel holds without heap.
 const INLINE_MEMBERS: usize = 4;
 
-/// Member lists beyond this length give heap back when they have shrunk to a quarter.
+/// Member lists and the table of names give heap back beyond this length, when they have shrunk to a quarter.
 const SHRINK_ABOVE: usize = 64;
 
 /// All channels of a shard.
 #[derive(Debug, Default)]
 pub(crate) struct Channels {
     by_name: HashMap<ChannelName, u32, RandomState>,
-    slab: Slab<Channel>,
+    table: Table<Channel>,
+    /// Slots that are used again, the latest first.
+    free: Vec<u32>,
+    /// How many slots were ever used.
+    slots: u32,
     members: usize,
 }
 
@@ -80,20 +85,24 @@ impl Channels {
 
     /// A channel's name.
     pub(crate) fn name(&self, slot: u32) -> Option<&ChannelName> {
-        self.slab.get(slot as usize).map(|channel| &channel.name)
+        self.table.get(slot).map(|channel| &channel.name)
     }
 
     /// A new channel that waits for the relay.
     pub(crate) fn begin(&mut self, name: ChannelName) -> u32 {
         let channel = Channel { name: name.clone(), hearing: Hearing::Joining(Vec::new()) };
-        let slot = index(self.slab.insert(channel));
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots += 1;
+            self.slots - 1
+        });
+        self.table.put(slot, channel);
         self.by_name.insert(name, slot);
         slot
     }
 
     /// Adds a session to the channel's members, or to those who wait for the relay.
     pub(crate) fn enter(&mut self, slot: u32, waiter: Waiter) -> Option<Entered> {
-        match &mut self.slab.get_mut(slot as usize)?.hearing {
+        match &mut self.table.get_mut(slot)?.hearing {
             Hearing::Joining(waiters) => {
                 waiters.push(waiter);
                 Some(Entered::Waiter(index(waiters.len() - 1)))
@@ -109,7 +118,7 @@ impl Channels {
     /// Takes out whoever has a place in the channel's list.
     pub(crate) fn take(&mut self, slot: u32, place: u32) -> Option<Taken> {
         let place = place as usize;
-        match &mut self.slab.get_mut(slot as usize)?.hearing {
+        match &mut self.table.get_mut(slot)?.hearing {
             Hearing::Joining(waiters) => {
                 if place >= waiters.len() {
                     return None;
@@ -138,7 +147,7 @@ impl Channels {
     /// The relay hears the channel: those who waited are its members now, at the same places. `None` if no answer
     /// was awaited.
     pub(crate) fn confirm(&mut self, slot: u32) -> Option<Vec<Waiter>> {
-        let hearing = &mut self.slab.get_mut(slot as usize)?.hearing;
+        let hearing = &mut self.table.get_mut(slot)?.hearing;
         let Hearing::Joining(waiters) = hearing else { return None };
         let waiters = std::mem::take(waiters);
         self.members += waiters.len();
@@ -148,7 +157,7 @@ impl Channels {
 
     /// The relay cannot hear the channel: forgets it and gives back who waited. `None` if no answer was awaited.
     pub(crate) fn refuse(&mut self, slot: u32) -> Option<Vec<Waiter>> {
-        let Hearing::Joining(waiters) = &mut self.slab.get_mut(slot as usize)?.hearing else { return None };
+        let Hearing::Joining(waiters) = &mut self.table.get_mut(slot)?.hearing else { return None };
         let waiters = std::mem::take(waiters);
         self.forget(slot);
         Some(waiters)
@@ -157,7 +166,7 @@ impl Channels {
     /// The relay does not hear the channel any more: forgets it and gives back its members. `None` while the relay has
     /// not answered.
     pub(crate) fn lose(&mut self, slot: u32) -> Option<Vec<u32>> {
-        let Hearing::Active(members) = &mut self.slab.get_mut(slot as usize)?.hearing else { return None };
+        let Hearing::Active(members) = &mut self.table.get_mut(slot)?.hearing else { return None };
         let members = std::mem::take(members).into_vec();
         self.members -= members.len();
         self.forget(slot);
@@ -166,14 +175,18 @@ impl Channels {
 
     /// Forgets a channel that nobody is in.
     pub(crate) fn forget(&mut self, slot: u32) -> Option<ChannelName> {
-        let channel = self.slab.try_remove(slot as usize)?;
+        let channel = self.table.remove(slot)?;
+        self.free.push(slot);
         self.by_name.remove(channel.name.as_str());
+        if self.by_name.capacity() > SHRINK_ABOVE && self.by_name.len() < self.by_name.capacity() / 4 {
+            self.by_name.shrink_to(self.by_name.len() * 2);
+        }
         Some(channel.name)
     }
 
     /// The indexes of a channel's members; empty while the relay has not answered.
     pub(crate) fn members(&self, slot: u32) -> &[u32] {
-        match self.slab.get(slot as usize).map(|channel| &channel.hearing) {
+        match self.table.get(slot).map(|channel| &channel.hearing) {
             Some(Hearing::Active(members)) => members,
             Some(Hearing::Joining(_)) | None => &[],
         }
@@ -181,12 +194,12 @@ impl Channels {
 
     /// Whether the relay hears the channel.
     pub(crate) fn is_active(&self, slot: u32) -> bool {
-        self.slab.get(slot as usize).is_some_and(|channel| matches!(channel.hearing, Hearing::Active(_)))
+        self.table.get(slot).is_some_and(|channel| matches!(channel.hearing, Hearing::Active(_)))
     }
 
     /// How many channels there are.
     pub(crate) fn len(&self) -> usize {
-        self.slab.len()
+        self.table.len()
     }
 
     /// The members of all channels together.
@@ -196,7 +209,7 @@ impl Channels {
 
     /// Every channel with a member, and how many it has.
     pub(crate) fn counts(&self) -> impl Iterator<Item = (&ChannelName, usize)> {
-        self.slab.iter().filter_map(|(_, channel)| match &channel.hearing {
+        self.table.iter().filter_map(|(_, channel)| match &channel.hearing {
             Hearing::Active(members) => Some((&channel.name, members.len())),
             Hearing::Joining(_) => None,
         })
@@ -227,7 +240,9 @@ mod tests {
         for place in (10..10_000).rev() {
             assert!(channels.take(slot, place).is_some());
         }
-        let Hearing::Active(members) = &channels.slab[slot as usize].hearing else { panic!("active") };
+        let Hearing::Active(members) = &channels.table.get(slot).expect("it is there").hearing else {
+            panic!("active")
+        };
         assert_eq!(members.len(), 10);
         assert!(members.capacity() <= SHRINK_ABOVE, "{}", members.capacity());
         assert_eq!(channels.member_count(), 10);

@@ -18,6 +18,7 @@ pub mod policy;
 mod session;
 mod sessions;
 pub mod shard;
+pub mod table;
 pub mod tally;
 pub mod tick;
 
@@ -26,5 +27,6 @@ pub use effect::Effect;
 pub use outbox::Outbox;
 pub use policy::{Authenticator, Identity, Namespace, Policy, Refusal, Right};
 pub use shard::{Opening, SessionKey, Shard};
+pub use table::Table;
 pub use tally::Tally;
 pub use tick::Tick;

@@ -1,14 +1,14 @@
-//! The table of a shard's sessions: places that are used again, generations that tell their users apart, due ticks
+//! A shard's sessions: indexes that are used again, generations that tell their users apart, due ticks
 //! and the list of sessions with something new to write.
 
 use bytes::Bytes;
-use slab::Slab;
 use tidegate_protocol::Codec;
 use tidegate_protocol::frame::Opcode;
 
 use crate::outbox::{Full, Outbox};
 use crate::session::{Connected, Session};
 use crate::shard::SessionKey;
+use crate::table::Table;
 use crate::tick::Tick;
 
 /// The due tick of what is never due.
@@ -17,55 +17,61 @@ const NEVER: u32 = u32::MAX;
 /// All sessions of a shard.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
-    slab: Slab<Session>,
-    /// Parallel to the slab: how often each place was used before.
+    table: Table<Session>,
+    /// Indexes that are used again, the latest first.
+    free: Vec<u32>,
+    /// By index: how often it was used before.
     generations: Vec<u32>,
-    /// Parallel to the slab: when the sweep must look at each session. Dense, so that a sweep over ten thousand
-    /// sessions reads 40 KB and touches only sessions with something to do.
+    /// By index: when the sweep must look at the session. Dense, so that a sweep over ten thousand sessions reads 40 KB
+    /// and touches only sessions with something to do.
     due: Vec<u32>,
-    /// Places with something new to write, each once for as long as the session's mark says so.
+    /// Sessions with something new to write, each once for as long as the session's mark says so.
     dirty: Vec<u32>,
 }
 
 impl Sessions {
     pub(crate) fn insert(&mut self, session: Session, due: Tick) -> SessionKey {
-        let place = self.slab.insert(session);
-        if place == self.generations.len() {
+        let index = self.free.pop().unwrap_or_else(|| {
             self.generations.push(0);
             self.due.push(NEVER);
-        }
-        let key = self.key(index(place));
-        self.set_due(key.index, due);
-        key
+            // A worker has file descriptors for far fewer than 2^32 sessions.
+            u32::try_from(self.generations.len() - 1).unwrap_or(u32::MAX)
+        });
+        self.table.put(index, session);
+        self.set_due(index, due);
+        self.key(index)
     }
 
-    /// Frees the place for a later session.
+    /// Frees the index for a later session.
     pub(crate) fn remove(&mut self, key: SessionKey) -> Option<Session> {
         self.get(key)?;
-        let place = key.index as usize;
-        self.generations[place] = self.generations[place].wrapping_add(1);
-        self.due[place] = NEVER;
-        self.slab.try_remove(place)
+        let at = key.index as usize;
+        self.generations[at] = self.generations[at].wrapping_add(1);
+        self.due[at] = NEVER;
+        self.free.push(key.index);
+        self.table.remove(key.index)
     }
 
     pub(crate) fn get(&self, key: SessionKey) -> Option<&Session> {
-        let place = key.index as usize;
-        (self.generations.get(place) == Some(&key.generation)).then(|| self.slab.get(place)).flatten()
+        self.is_current(key).then(|| self.table.get(key.index)).flatten()
     }
 
     pub(crate) fn get_mut(&mut self, key: SessionKey) -> Option<&mut Session> {
-        let place = key.index as usize;
-        (self.generations.get(place) == Some(&key.generation)).then(|| self.slab.get_mut(place)).flatten()
+        self.is_current(key).then(|| self.table.get_mut(key.index)).flatten()
     }
 
-    /// A session by its place alone, for those who hold places of living sessions only: channels and the sweep.
+    fn is_current(&self, key: SessionKey) -> bool {
+        self.generations.get(key.index as usize) == Some(&key.generation)
+    }
+
+    /// A session by its index alone, for those who hold indexes of living sessions only: channels and the sweep.
     pub(crate) fn at_mut(&mut self, index: u32) -> Option<&mut Session> {
-        self.slab.get_mut(index as usize)
+        self.table.get_mut(index)
     }
 
     /// A connected session by its place alone.
     pub(crate) fn connected_at(&self, index: u32) -> Option<&Connected> {
-        self.slab.get(index as usize)?.connected()
+        self.table.get(index)?.connected()
     }
 
     /// The same, to change it.
@@ -80,7 +86,7 @@ impl Sessions {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (SessionKey, &Session)> {
-        self.slab.iter().map(|(place, session)| (self.key(index(place)), session))
+        self.table.iter().map(|(index, session)| (self.key(index), session))
     }
 
     pub(crate) fn set_due(&mut self, index: u32, tick: Tick) {
@@ -103,7 +109,7 @@ impl Sessions {
         // What is never due must not become due when ticks saturate.
         let now = now.0.min(NEVER - 1);
         let found = self.due.get(from..)?.iter().position(|due| *due <= now)?;
-        Some(index(from + found))
+        u32::try_from(from + found).ok()
     }
 
     /// Puts what is shared with others into an outbox: `frames` says what, for the session's codec.
@@ -141,7 +147,7 @@ impl Sessions {
         index: u32,
         write: impl FnOnce(Codec, &mut Outbox) -> Result<(), Full>,
     ) -> Result<(), Full> {
-        let Some(session) = self.slab.get_mut(index as usize) else { return Ok(()) };
+        let Some(session) = self.table.get_mut(index) else { return Ok(()) };
         let was_empty = session.outbox.is_empty();
         write(session.codec, &mut session.outbox)?;
         if was_empty && !session.dirty {
@@ -164,9 +170,4 @@ impl Sessions {
         }
         self.dirty = dirty;
     }
-}
-
-/// A place as the index of a key. A worker has file descriptors for far fewer than 2^32 sessions.
-fn index(place: usize) -> u32 {
-    u32::try_from(place).unwrap_or(u32::MAX)
 }

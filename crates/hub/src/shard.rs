@@ -29,7 +29,7 @@ const NORMAL_CLOSURE: u16 = 1000;
 /// table; the generation tells a later session in the same place apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SessionKey {
-    /// The place in the shard's slab.
+    /// Where the session is in the shard's tables.
     pub index: u32,
     /// How often the place was used before.
     pub generation: u32,

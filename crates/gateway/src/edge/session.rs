@@ -127,7 +127,7 @@ impl Worker {
     /// Bytes of a client, without TLS. Everything behind the end of a session is ignored.
     pub(super) fn input(&mut self, key: SessionKey, bytes: &mut [u8]) {
         let Self { sessions, shard, auth, limits, now, .. } = self;
-        let Some(session) = sessions.get_mut(key.index as usize).and_then(Option::as_mut) else { return };
+        let Some(session) = sessions.get_mut(key.index) else { return };
         if session.phase != Phase::Open {
             return;
         }

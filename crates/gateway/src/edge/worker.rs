@@ -21,7 +21,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Registry, Token};
-use tidegate_hub::{Broadcast, Effect, Opening, SessionKey, Shard, Tick, tick::TICK};
+use tidegate_hub::{Broadcast, Effect, Opening, SessionKey, Shard, Table, Tick, tick::TICK};
 use tidegate_protocol::frame::Limits;
 use tidegate_protocol::{ErrorCode, Publication};
 use tidegate_relay::{Relay, WorkerId};
@@ -89,7 +89,7 @@ pub(crate) struct Worker {
     pub(super) deadlines: Deadlines,
     pub(super) shard: Shard,
     /// By the session's index in the shard.
-    pub(super) sessions: Vec<Option<Session>>,
+    pub(super) sessions: Table<Session>,
     registry: Registry,
     started: Instant,
     pub(super) now: Tick,
@@ -160,7 +160,7 @@ impl Worker {
                 closing: Tick::count(CLOSING),
             },
             shard,
-            sessions: Vec::new(),
+            sessions: Table::default(),
             registry: poller.registry()?,
             started: Instant::now(),
             now: Tick::default(),
@@ -196,10 +196,7 @@ impl Worker {
             self.shard.remove(key);
             return Err(error);
         }
-        if self.sessions.len() <= token.0 {
-            self.sessions.resize_with(token.0 + 1, || None);
-        }
-        self.sessions[token.0] = Some(Session::new(key, transport, permit, echo));
+        self.sessions.put(key.index, Session::new(key, transport, permit, echo));
         self.bytes_received += pipelined.len() as u64;
         self.input(key, &mut pipelined);
         self.settle();
@@ -208,7 +205,7 @@ impl Worker {
 
     /// The session with this key, unless it is gone.
     pub(super) fn session(&mut self, key: SessionKey) -> Option<&mut Session> {
-        self.sessions.get_mut(key.index as usize)?.as_mut().filter(|session| session.key == key)
+        self.sessions.get_mut(key.index).filter(|session| session.key == key)
     }
 
     fn tick(&mut self) {
@@ -219,8 +216,8 @@ impl Worker {
     /// Sockets are ready.
     fn ready(&mut self, events: &Events) {
         for event in events {
-            let index = event.token().0;
-            let Some(key) = self.sessions.get(index).and_then(|session| session.as_ref().map(|s| s.key))
+            let index = u32::try_from(event.token().0).ok();
+            let Some(key) = index.and_then(|index| self.sessions.get(index)).map(|session| session.key)
             else {
                 continue;
             };

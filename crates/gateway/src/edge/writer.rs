@@ -22,7 +22,7 @@ impl Worker {
     /// Writes a session's outbox as far as the socket takes it.
     pub(super) fn flush(&mut self, key: SessionKey) {
         let Self { sessions, shard, plaintext, bytes_sent, now, .. } = self;
-        let Some(session) = sessions.get_mut(key.index as usize).and_then(Option::as_mut) else { return };
+        let Some(session) = sessions.get_mut(key.index) else { return };
         let Some(outbox) = shard.outbox(key) else { return };
         let before = *bytes_sent;
         match session.transport.write(outbox, plaintext, bytes_sent) {
@@ -117,8 +117,10 @@ impl Worker {
 
     /// Drops the socket and forgets the session.
     pub(super) fn remove(&mut self, key: SessionKey) {
-        let Some(place) = self.sessions.get_mut(key.index as usize) else { return };
-        let Some(session) = place.take_if(|session| session.key == key) else { return };
+        if self.session(key).is_none() {
+            return;
+        }
+        let Some(session) = self.sessions.remove(key.index) else { return };
         let reason = match session.phase {
             Phase::Ending { reason, .. } => reason,
             Phase::Open => Disconnect::Lost,
