@@ -37,10 +37,11 @@ fmt: ## Format all Rust code
 	$(need) cargo
 	@cargo fmt --all
 
-bench: ## What connections cost: the gateway beside plain actix-ws, ten minutes (ARGS='--repetitions 1' for less)
+bench: ## What connections cost, beside plain actix-ws: ten minutes, writes docs/benchmarks.md (needs redis-server, openssl)
 	$(need) cargo cc
-	@cargo build --quiet --release -p tidegate-gateway
-	@cargo run --quiet --release -p tidegate-bench -- compare $(ARGS)
+	@cargo build --quiet --release -p tidegate-gateway -p tidegate-bench
+	@target/release/tidegate-bench suite --data docs/benchmarks.json --docs docs \
+		--coefficients crates/bench/src/scenario/coefficients.json $(ARGS)
 
 demo-cluster: ## Two nodes on one Redis, SDKs and raw sockets on both, one PUBLISH: what arrives where
 	$(need) cargo cc node python packages

@@ -5,7 +5,7 @@ use clap::{Parser, Subcommand};
 use crate::error::Error;
 use crate::progress::Progress;
 use crate::scenario::{self, connect, direct, fanout, idle, polling, size};
-use crate::{baseline, client, compare};
+use crate::{baseline, client, report, suite};
 
 const ABOUT: &str = "Loads a WebSocket server and says what its connections cost.
 
@@ -23,7 +23,8 @@ Examples:
   tidegate-bench polling --target ... --pid ... -n 1000 --every 2000
   tidegate-bench size -n 1000000 --publications 5000 --fan-out 20 --storm-seconds 120
   tidegate-bench baseline --listen 127.0.0.1:8100       a server to compare with
-  tidegate-bench compare                                the gateway and the baseline, in one run";
+  tidegate-bench suite --data found.json                the gateway and the baseline through everything, ten minutes
+  tidegate-bench suite --only connect,flood             two parts of it";
 
 /// What was typed.
 #[derive(Debug, Parser)]
@@ -52,8 +53,10 @@ enum Command {
     Size(size::Options),
     /// Serve with plain actix-ws, to have something to compare with
     Baseline(baseline::Options),
-    /// Run the gateway and the baseline through idle, fanout and connect, and print medians and ratios
-    Compare(compare::Options),
+    /// The gateway and the baseline through everything in one run: goals, medians, ratios, a page with pictures
+    Suite(suite::Options),
+    /// Make the page and its pictures again from the data of a run
+    Report(report::Options),
     /// A client process: what the scenarios start
     #[command(hide = true)]
     Client,
@@ -71,7 +74,12 @@ pub(crate) fn run() -> Result<(), Error> {
         Command::Connect(options) => scenario::print(&connect::run(&options, &mut shown)?, json),
         Command::Polling(options) => scenario::print(&polling::run(&options, &mut shown)?, json),
         Command::Size(options) => scenario::print(&size::run(&options)?, json),
-        Command::Compare(options) => scenario::print(&compare::run(&options, &mut shown)?, json),
+        Command::Suite(options) => {
+            let outcome = suite::run(&options)?;
+            scenario::print(&outcome, json)?;
+            outcome.complete()
+        }
+        Command::Report(options) => report::run(&options),
         Command::Baseline(options) => baseline::run(&options),
         Command::Client => client::main(),
     }

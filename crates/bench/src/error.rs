@@ -74,6 +74,14 @@ pub(crate) enum Error {
         /// How long.
         seconds: u64,
     },
+    /// A scenario that the suite called has no result.
+    #[error("{name}: {why}")]
+    Scenario {
+        /// Which one.
+        name: String,
+        /// In its own words.
+        why: String,
+    },
     /// A publication was refused.
     #[error("the server refused a publication: {0}")]
     Refused(String),

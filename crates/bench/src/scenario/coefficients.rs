@@ -58,6 +58,13 @@ impl Coefficients {
         }
     }
 
+    /// Writes them to a file. Errors: it cannot be written.
+    pub(crate) fn write(&self, file: &Path) -> Result<(), Error> {
+        let text = serde_json::to_string_pretty(self).map_err(|error| Error::Asked(error.to_string()))?;
+        std::fs::write(file, text + "\n")
+            .map_err(|error| Error::Asked(format!("--coefficients {}: {error}", file.display())))
+    }
+
     /// A value. Errors: it is not there.
     pub(crate) fn get(&self, name: &str) -> Result<f64, Error> {
         self.values.get(name).map(|it| it.value).ok_or_else(|| {
@@ -68,6 +75,11 @@ impl Coefficients {
             ))
         })
     }
+}
+
+/// To three significant digits: more would claim more than was measured.
+pub(crate) fn rounded(value: f64) -> f64 {
+    format!("{value:.2e}").parse().unwrap_or(value)
 }
 
 #[cfg(test)]

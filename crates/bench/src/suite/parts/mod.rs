@@ -1,0 +1,40 @@
+//! The parts of a run: which scenarios are called with which options, and which figures are taken from their results.
+
+mod connect;
+mod deliveries;
+mod idle;
+mod polling;
+
+use super::bench::Bench;
+use crate::error::Error;
+
+/// A part.
+pub(super) struct Part {
+    /// For `--only`.
+    pub(super) name: &'static str,
+    /// How long it takes on two processors, about.
+    pub(super) seconds: f64,
+    /// Whether it is done again while there is time.
+    pub(super) again: bool,
+    pub(super) run: fn(&mut Bench) -> Result<(), Error>,
+}
+
+const fn part(
+    name: &'static str,
+    seconds: f64,
+    again: bool,
+    run: fn(&mut Bench) -> Result<(), Error>,
+) -> Part {
+    Part { name, seconds, again, run }
+}
+
+/// In their order.
+pub(super) const PARTS: &[Part] = &[
+    part("idle", 110.0, false, idle::plain),
+    part("idle-tls", 62.0, false, idle::tls),
+    part("connect", 16.0, true, connect::plain),
+    part("connect-tls", 30.0, true, connect::tls),
+    part("fanout", 40.0, true, deliveries::paced),
+    part("flood", 36.0, true, deliveries::flood),
+    part("polling", 48.0, false, polling::run),
+];
