@@ -28,13 +28,6 @@ pub(crate) struct Load {
     pub(crate) redis: resp::Endpoint,
 }
 
-impl Load {
-    /// By a connection.
-    pub(crate) fn by_socket(size: usize, window: u32) -> Self {
-        Self { size, window: Some(window), api: api::Endpoint::default(), redis: resp::Endpoint::default() }
-    }
-}
-
 /// What was seen of a run.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Delivery {

@@ -163,7 +163,9 @@ impl Bench {
         let certificate = self.certificate(key)?;
         let server = match (who, &certificate) {
             (Who::Tidegate, certificate) => {
-                let mut all = settings.to_vec();
+                // A gateway spreads what comes at once. Only the storm is about that; the others need not wait.
+                let mut all = vec!["limits.accept_rate=0".to_owned()];
+                all.extend_from_slice(settings);
                 if let Some(it) = certificate {
                     all.push(format!("tls.cert={}", it.cert.display()));
                     all.push(format!("tls.key={}", it.key.display()));
