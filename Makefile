@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 need  := @tests/setup/need.sh
 phase := @tests/setup/phase.sh
 
-.PHONY: help run test lint fmt bench demo-cluster autobahn docs clean
+.PHONY: help run test lint fmt bench bench-check demo-cluster autobahn docs clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,13 @@ bench: ## What connections cost, beside plain actix-ws: ten minutes, writes docs
 	@cargo build --quiet --release -p tidegate-gateway -p tidegate-bench
 	@target/release/tidegate-bench suite --data docs/benchmarks.json --docs docs \
 		--coefficients crates/bench/src/scenario/coefficients.json $(ARGS)
+
+bench-check: ## Whether anything got slower: instructions, heap and bytes against crates/bench/check.json (ARGS=--update)
+	$(need) cargo cc packages
+	@tests/setup/install.sh debian
+	$(phase) "build the node" cargo build --quiet --release -p tidegate-gateway
+	$(phase) "build the bench" cargo build --quiet --release -p tidegate-bench
+	$(phase) "count" target/release/tidegate-bench check $(ARGS)
 
 demo-cluster: ## Two nodes on one Redis, SDKs and raw sockets on both, one PUBLISH: what arrives where
 	$(need) cargo cc node python packages

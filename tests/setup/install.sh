@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need: Debian packages, node packages, a Python environment. Quick when nothing is missing.
+# `install.sh debian` installs the Debian packages only.
 # need.sh has checked before that this can work.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -44,6 +45,7 @@ python_environment() {
 }
 
 debian
+[ "${1:-}" != debian ] || exit 0
 [ -d tests/sdk/node_modules ] || rm -f "$cache/node.stamp"
 [ -x "$cache/venv/bin/python" ] || rm -f "$cache/python.stamp"
 once_per_content node "tests/sdk/package.json tests/sdk/package-lock.json" node_packages

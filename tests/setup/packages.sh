@@ -1,4 +1,4 @@
-# Debian's packages that the tests run, by the program each brings. Sourced, not run.
+# Debian's packages that the tests and `make bench-check` run, by the program each brings. Sourced, not run.
 
 # program:package
 programs=(
@@ -6,6 +6,7 @@ programs=(
     redis-cli:redis-tools
     chromium:chromium
     promtool:prometheus
+    valgrind:valgrind
 )
 
 # The packages to install, as words.

@@ -5,7 +5,7 @@ use clap::{Parser, Subcommand};
 use crate::error::Error;
 use crate::progress::Progress;
 use crate::scenario::{self, connect, direct, fanout, idle, polling, size};
-use crate::{baseline, client, report, suite};
+use crate::{baseline, check, client, report, suite};
 
 const ABOUT: &str = "Loads a WebSocket server and says what its connections cost.
 
@@ -57,6 +57,8 @@ enum Command {
     Suite(suite::Options),
     /// Make the page and its pictures again from the data of a run
     Report(report::Options),
+    /// Whether anything got slower: instructions, allocations and bytes against the committed values
+    Check(check::Options),
     /// A client process: what the scenarios start
     #[command(hide = true)]
     Client,
@@ -80,6 +82,7 @@ pub(crate) fn run() -> Result<(), Error> {
             outcome.complete()
         }
         Command::Report(options) => report::run(&options),
+        Command::Check(options) => check::run(&options, &mut shown),
         Command::Baseline(options) => baseline::run(&options),
         Command::Client => client::main(),
     }

@@ -85,6 +85,15 @@ pub(crate) enum Error {
     /// A publication was refused.
     #[error("the server refused a publication: {0}")]
     Refused(String),
+    /// A figure is worse than the committed one by more than it may be.
+    #[error(
+        "slower than committed, or not committed yet:\n  {}\nIf that is meant, say why in the commit and take the new values: make bench-check ARGS=--update",
+        figures.join("\n  ")
+    )]
+    Slower {
+        /// The lines of the table that say so.
+        figures: Vec<String>,
+    },
     /// The options contradict each other or the machine.
     #[error("{0}")]
     Asked(String),

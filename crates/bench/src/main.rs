@@ -3,6 +3,7 @@
 mod api;
 mod baseline;
 mod channels;
+mod check;
 mod cli;
 mod client;
 mod clock;
