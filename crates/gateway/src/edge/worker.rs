@@ -52,6 +52,9 @@ const MAX_PUSHES: usize = 64 * 1024;
 /// share writes, small enough that a turn alone never fills the outbox of a reader who keeps up.
 const MAX_TURN_BYTES: usize = 256 * 1024;
 
+/// How many turns that the inbox alone asked for the worker keeps the thread for.
+const KEEP: u32 = 32;
+
 /// How long an ended connection may take to take its Close frame and close.
 const CLOSING: Duration = Duration::from_secs(5);
 
@@ -426,7 +429,9 @@ async fn turns(
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut swept = Instant::now();
     let mut more = false;
+    let mut kept = 0;
     loop {
+        kept += 1;
         let unfinished = more || !worker.borrow().unread.is_empty();
         tokio::select! {
             biased;
@@ -441,7 +446,12 @@ async fn turns(
                 worker.sweep();
                 swept = Instant::now();
             }
-            events = poller.ready() => worker.borrow_mut().ready(events?),
+            events = poller.ready() => {
+                worker.borrow_mut().ready(events?);
+                // A busy poller is always ready, and awaiting it spends nothing: without a pause the runtime would not
+                // get to its own timers and sockets, and one client that never stops could hold up the worker.
+                kept = KEEP;
+            }
             () = inbox.ready() => {}
             // Work left over from the last turn: the other branches looked first, now it goes on.
             () = tokio::task::yield_now(), if unfinished => {}
@@ -452,8 +462,11 @@ async fn turns(
             worker.read_unread();
             worker.settle();
         }
-        // A busy poller is always ready, and awaiting it spends nothing: without this the runtime would not get to its
-        // own timers and sockets, and one client that never stops could hold up the worker.
-        tokio::task::yield_now().await;
+        // Nothing else was ready when a single publication woke the worker: a pause for each would be a look at the
+        // runtime's poller for nothing.
+        if more || kept >= KEEP {
+            kept = 0;
+            tokio::task::yield_now().await;
+        }
     }
 }
