@@ -41,6 +41,11 @@ impl Started {
         self.process.id()
     }
 
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Where clients connect, with `ws` or `wss` as scheme.
     pub(crate) fn url(&self, scheme: &str) -> String {
         format!("{scheme}://{}/connection/websocket", self.address)

@@ -64,8 +64,9 @@ pub(super) struct Bench {
 
 /// A server and the options that aim a scenario at it.
 pub(super) struct Aimed {
-    /// Held, as it ends with it.
-    _server: Started,
+    pub(super) server: Started,
+    /// What is said once, however many nodes there are.
+    trust: Vec<String>,
     pub(super) options: Vec<String>,
 }
 
@@ -101,6 +102,19 @@ impl Bench {
         let values = self.seen.entry(key.to_owned()).or_default();
         let values = if who == Who::Tidegate { &mut values.tidegate } else { &mut values.baseline };
         values.push(value);
+    }
+
+    /// Notes the one value of a figure that follows from others.
+    pub(super) fn set(&mut self, who: Who, key: &str, value: f64) {
+        self.seen.remove(key);
+        self.see(who, key, value);
+    }
+
+    /// A file with this text, for as long as the run takes.
+    pub(super) fn file(&self, name: &str, text: &str) -> Result<PathBuf, Error> {
+        let path = self.directory.join(name);
+        std::fs::write(&path, text).map_err(Error::io("write a file for a server"))?;
+        Ok(path)
     }
 
     /// Adds to the one value of a figure that counts something over the whole run.
@@ -180,22 +194,23 @@ impl Bench {
             }
         };
         let scheme = if certificate.is_some() { "wss" } else { "ws" };
-        let mut options = words(&format!("--target {} --pid {}", server.url(scheme), server.pid()));
-        if let Some(it) = certificate {
-            options.extend(["--ca".into(), it.cert.display().to_string()]);
-        }
-        Ok(Aimed { _server: server, options })
+        let options = words(&format!("--target {} --pid {}", server.url(scheme), server.pid()));
+        let trust = certificate.map(|it| vec!["--ca".into(), it.cert.display().to_string()]);
+        Ok(Aimed { server, options, trust: trust.unwrap_or_default() })
     }
 
-    /// Calls a scenario on a server and notes what it lost.
+    /// Calls a scenario on a server, of one process or several, and notes what it lost.
     pub(super) fn call(
         &mut self,
         who: Who,
         name: &str,
-        aimed: &Aimed,
+        nodes: &[&Aimed],
         options: &str,
     ) -> Result<Value, Error> {
-        let arguments = [words(name), aimed.options.clone(), words(options)].concat();
+        let mut arguments = words(name);
+        nodes.iter().for_each(|aimed| arguments.extend_from_slice(&aimed.options));
+        arguments.extend(nodes.iter().take(1).flat_map(|aimed| aimed.trust.clone()));
+        arguments.extend(words(options));
         let (part, shown) = (self.part, &mut self.shown);
         let result =
             call::scenario(&arguments, MOST, |line| shown.say(&format!("{part}, {}: {line}", who.name())))?;
@@ -210,7 +225,8 @@ impl Bench {
         both: [&Aimed; 2],
         options: &str,
     ) -> Result<[Value; 2], Error> {
-        let arguments = both.map(|aimed| [words(name), aimed.options.clone(), words(options)].concat());
+        let arguments =
+            both.map(|it| [words(name), it.options.clone(), it.trust.clone(), words(options)].concat());
         let (part, shown) = (self.part, &mut self.shown);
         let [ours, theirs] = &arguments;
         let (ours, theirs) = std::thread::scope(|scope| {

@@ -53,7 +53,7 @@ pub(super) fn scenario(
     let status = loop {
         while let Ok(line) = lines.try_recv() {
             said(&line);
-            last = line;
+            last = telling(last, line);
         }
         if let Some(status) = child.try_wait().map_err(|error| failed(error.to_string()))? {
             break status;
@@ -73,11 +73,17 @@ pub(super) fn scenario(
     let text = text.map_err(|error| failed(error.to_string()))?;
     if !status.success() {
         while let Ok(line) = lines.recv_timeout(Duration::from_millis(100)) {
-            last = line;
+            last = telling(last, line);
         }
         return Err(failed(last.trim_start_matches("tidegate-bench: ").to_owned()));
     }
     serde_json::from_str(&text).map_err(|error| failed(format!("its output is no JSON: {error}")))
+}
+
+/// Which of two lines says more of why a scenario ended: the one that calls itself an error, else the later.
+fn telling(before: String, now: String) -> String {
+    let tells = |line: &str| line.starts_with("tidegate-bench: ") || line.starts_with("error: ");
+    if tells(&before) && !tells(&now) { before } else { now }
 }
 
 /// A number of a result, by its path such as `/delivery/cpu_seconds`. Errors: it is not there.

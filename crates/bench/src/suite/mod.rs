@@ -8,6 +8,7 @@ mod call;
 mod certificates;
 mod machine;
 mod parts;
+mod redis_server;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

@@ -39,7 +39,7 @@ fn paced_options(bench: &Bench) -> String {
 fn larger(bench: &mut Bench) -> Result<(), Error> {
     let aimed = bench.server(Who::Tidegate, Key::Plain, &[])?;
     let options = paced_options(bench) + " --size 4224";
-    let result = bench.call(Who::Tidegate, "fanout", &aimed, &options)?;
+    let result = bench.call(Who::Tidegate, "fanout", &[&aimed], &options)?;
     let large = number(&result, "/delivery/cpu_seconds_per_million")?;
     if let Some(small) = bench.seen(Who::Tidegate, "paced.plain") {
         // 4,224 bytes are 4 KiB more than 128. Less than nothing is noise.
@@ -64,7 +64,7 @@ pub(in crate::suite) fn flood(bench: &mut Bench) -> Result<(), Error> {
 
 fn once(bench: &mut Bench, who: Who, key: Key, options: String, figure: &str) -> Result<Value, Error> {
     let aimed = bench.server(who, key, &[])?;
-    let result = bench.call(who, "fanout", &aimed, &options)?;
+    let result = bench.call(who, "fanout", &[&aimed], &options)?;
     bench.see(who, figure, number(&result, "/delivery/cpu_seconds_per_million")?);
     Ok(result)
 }

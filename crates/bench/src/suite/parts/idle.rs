@@ -73,7 +73,7 @@ fn burst(bench: &mut Bench, who: Who, count: u32) -> Result<Value, Error> {
     let (n, burst) = (bench.scaled(f64::from(count), 100.0), bench.scaled(2_000.0, 100.0));
     let settle = bench.scaled(10.0, 1.0);
     let options = format!("-n {n} --watch 0 --burst {burst} --settle {settle}");
-    let result = bench.call(who, "idle", &aimed, &options)?;
+    let result = bench.call(who, "idle", &[&aimed], &options)?;
     let idle = number(&result, "/bytes_per_connection")?;
     let after = number(&result, "/burst/bytes_per_connection")?;
     let left = number(&result, "/left/bytes_per_former_connection")?;
@@ -110,7 +110,7 @@ pub(in crate::suite) fn tls(bench: &mut Bench) -> Result<(), Error> {
             }
             ours
         } else {
-            bench.call(Who::Tidegate, "idle", &ours, &options)?
+            bench.call(Who::Tidegate, "idle", &[&ours], &options)?
         };
         point(bench, &ours, "Tidegate, TLS")?;
         // The same number of connections for both, so that the ratio is one.

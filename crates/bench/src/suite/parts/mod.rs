@@ -4,6 +4,8 @@ mod connect;
 mod deliveries;
 mod idle;
 mod polling;
+mod relay;
+mod resubscribe;
 
 use super::bench::Bench;
 use crate::error::Error;
@@ -36,5 +38,10 @@ pub(super) const PARTS: &[Part] = &[
     part("connect-tls", 30.0, true, connect::tls),
     part("fanout", 40.0, true, deliveries::paced),
     part("flood", 36.0, true, deliveries::flood),
+    part("direct", 22.0, true, relay::direct),
+    part("redis", 12.0, true, relay::redis),
+    part("resubscribe", 6.0, true, resubscribe::run),
+    part("workers", 16.0, false, relay::workers),
+    part("nodes", 32.0, false, relay::nodes),
     part("polling", 48.0, false, polling::run),
 ];

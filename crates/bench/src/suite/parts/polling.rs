@@ -12,7 +12,7 @@ pub(in crate::suite) fn run(bench: &mut Bench) -> Result<(), Error> {
     let (n, seconds) = (bench.scaled(2_000.0, 50.0), bench.scaled(6.0, 2.0));
     // It takes a target and its process, as the others do, and starts the baseline itself.
     aimed.options.extend(words(&format!("--every 2000 --interval 1000 --seconds {seconds}")));
-    let result = bench.call(Who::Tidegate, "polling", &aimed, &format!("-n {n}"))?;
+    let result = bench.call(Who::Tidegate, "polling", &[&aimed], &format!("-n {n}"))?;
     let updates = number(&result, "/connections")? * number(&result, "/updates")?;
     let rows = result.get("ways").and_then(Value::as_array).cloned().unwrap_or_default();
     for row in rows {
