@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::error::Error;
 use crate::progress::Progress;
-use crate::scenario::{self, connect, direct, fanout, idle, polling, size};
+use crate::scenario::{self, chat, connect, direct, fanout, idle, polling, size, slow, soak, storm};
 use crate::{baseline, check, client, report, suite};
 
 const ABOUT: &str = "Loads a WebSocket server and says what its connections cost.
@@ -19,6 +19,7 @@ Examples:
   tidegate-bench fanout --target ... --pid ... -n 5000 --publications 400
   tidegate-bench fanout --target ... --pid ... -n 1000 --publications 200 --rate 20
   tidegate-bench direct --target ws://A --target ws://B --pid ... --redis redis://127.0.0.1:6379 --rate 20000
+  tidegate-bench storm --target ... --pid ... -n 19000 --redis redis://127.0.0.1:6379
   tidegate-bench connect --target wss://localhost:8443/ --ca ca.pem --pid ... --protocol raw
   tidegate-bench polling --target ... --pid ... -n 1000 --every 2000
   tidegate-bench size -n 1000000 --publications 5000 --fan-out 20 --storm-seconds 120
@@ -45,8 +46,16 @@ enum Command {
     Fanout(fanout::Options),
     /// Each connection its own channel, through Redis: deliveries a second a core, latency, loss
     Direct(direct::Options),
+    /// Rooms in which everyone publishes: CPU a million deliveries, latency
+    Chat(chat::Options),
     /// Handshakes a second, and the server's CPU for each
     Connect(connect::Options),
+    /// Thousands reconnect at once: what those who stay notice, and when all are back
+    Storm(storm::Options),
+    /// A share of readers stalls: what the others notice, and what becomes of the stalled
+    Slow(slow::Options),
+    /// Come and go for a time: whether memory grows
+    Soak(soak::Options),
     /// The same updates by polling, long polling and WebSocket: bytes, CPU, latency
     Polling(polling::Options),
     /// Reckon nodes, memory, processors and Redis for a load, from what was measured
@@ -73,6 +82,14 @@ pub(crate) fn run() -> Result<(), Error> {
         Command::Idle(options) => scenario::print(&idle::run(&options, &mut shown)?, json),
         Command::Fanout(options) => scenario::print(&fanout::run(&options, &mut shown)?, json),
         Command::Direct(options) => scenario::print(&direct::run(&options, &mut shown)?, json),
+        Command::Chat(options) => scenario::print(&chat::run(&options, &mut shown)?, json),
+        Command::Storm(options) => scenario::print(&storm::run(&options, &mut shown)?, json),
+        Command::Slow(options) => scenario::print(&slow::run(&options, &mut shown)?, json),
+        Command::Soak(options) => {
+            let seen = soak::run(&options, &mut shown)?;
+            scenario::print(&seen, json)?;
+            seen.verdict()
+        }
         Command::Connect(options) => scenario::print(&connect::run(&options, &mut shown)?, json),
         Command::Polling(options) => scenario::print(&polling::run(&options, &mut shown)?, json),
         Command::Size(options) => scenario::print(&size::run(&options)?, json),

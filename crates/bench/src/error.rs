@@ -94,6 +94,19 @@ pub(crate) enum Error {
         /// The lines of the table that say so.
         figures: Vec<String>,
     },
+    /// Memory of the server grows with time.
+    #[error(
+        "the server's memory grows: by {growth_kib} KiB in the {minutes:.1} minutes that were looked at, and \
+         {allowed_kib} KiB are allowed"
+    )]
+    Grew {
+        /// By how much, by its slope.
+        growth_kib: u64,
+        /// How much is no verdict.
+        allowed_kib: u64,
+        /// In how long.
+        minutes: f64,
+    },
     /// The options contradict each other or the machine.
     #[error("{0}")]
     Asked(String),

@@ -155,7 +155,6 @@ impl Fleet {
 
     /// Opens so many connections, as often as it takes: who is refused because the server is full, or loses its
     /// connection on the way, comes again as SDKs do.
-    #[expect(dead_code, reason = "for storms of connections")]
     pub(crate) fn insist(&mut self, count: u32, at_once: u32, shown: &mut Shown) -> Result<Connected, Error> {
         self.open_all(count, at_once, true, shown)
     }

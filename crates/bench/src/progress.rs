@@ -6,12 +6,18 @@ use std::time::{Duration, Instant};
 /// On a terminal one line that changes; elsewhere a line when a phase begins and every ten seconds.
 pub(crate) struct Progress {
     terminal: bool,
+    silent: bool,
     said: Option<Instant>,
 }
 
 impl Progress {
     pub(crate) fn new() -> Self {
-        Self { terminal: io::stderr().is_terminal(), said: None }
+        Self { terminal: io::stderr().is_terminal(), silent: false, said: None }
+    }
+
+    /// Says nothing: for what happens beside something that is said.
+    pub(crate) fn silent() -> Self {
+        Self { terminal: false, silent: true, said: None }
     }
 
     /// A phase begins.
@@ -23,7 +29,7 @@ impl Progress {
     /// How far it is. Said at most five times a second on a terminal.
     pub(crate) fn say(&mut self, words: &str) {
         let every = if self.terminal { Duration::from_millis(200) } else { Duration::from_secs(10) };
-        if self.said.is_some_and(|said| said.elapsed() < every) {
+        if self.silent || self.said.is_some_and(|said| said.elapsed() < every) {
             return;
         }
         self.said = Some(Instant::now());

@@ -2,73 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a failing test is what should happen")]
 
-use std::io::Read;
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+mod baseline;
+mod tool;
 
+use std::net::TcpListener;
+
+use baseline::Baseline;
 use serde_json::Value;
-
-const BENCH: &str = env!("CARGO_BIN_EXE_tidegate-bench");
-
-struct Baseline {
-    process: Child,
-    url: String,
-}
-
-impl Baseline {
-    fn start() -> Self {
-        let address = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
-        let mut command = Command::new(BENCH);
-        command.args(["baseline", "--workers", "1", "--listen", &address.to_string()]);
-        let process = command.stderr(Stdio::null()).spawn().unwrap();
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while TcpStream::connect(address).is_err() {
-            assert!(Instant::now() < deadline, "the baseline does not listen on {address}");
-            std::thread::yield_now();
-        }
-        Self { process, url: format!("ws://{address}/connection/websocket") }
-    }
-}
-
-impl Drop for Baseline {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// Runs the tool to its end, which must come within a deadline.
-fn bench(arguments: &[&str]) -> Output {
-    let mut command = Command::new(BENCH);
-    let mut process = command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let (mut out, mut err) = (process.stdout.take().unwrap(), process.stderr.take().unwrap());
-    let out = std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        out.read_to_end(&mut bytes).map(|_| bytes)
-    });
-    let err = std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        err.read_to_end(&mut bytes).map(|_| bytes)
-    });
-    let deadline = Instant::now() + Duration::from_secs(180);
-    let status = loop {
-        match process.try_wait().unwrap() {
-            Some(status) => break status,
-            None if Instant::now() < deadline => std::thread::park_timeout(Duration::from_millis(20)),
-            None => {
-                let _ = process.kill();
-                break process.wait().unwrap();
-            }
-        }
-    };
-    Output { status, stdout: out.join().unwrap().unwrap(), stderr: err.join().unwrap().unwrap() }
-}
-
-fn json(output: &Output) -> Value {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
-}
+use tool::{bench, json};
 
 #[test]
 fn idle_says_what_fifty_connections_cost_and_loses_nothing() {

@@ -15,9 +15,9 @@ use crate::{api, clock, resp};
 /// What is published.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Load {
-    /// Bytes of each publication's data
-    #[arg(long, value_name = "BYTES", default_value_t = 128)]
-    pub(crate) size: usize,
+    /// Bytes of each publication's data; by default 128, and 16384 to stalled readers
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) size: Option<usize>,
     /// In a flood: publications that the publisher may be ahead of the deliveries; by default 256 in one channel, 8192
     /// in several
     #[arg(long, value_name = "N")]
@@ -26,6 +26,13 @@ pub(crate) struct Load {
     pub(crate) api: api::Endpoint,
     #[command(flatten)]
     pub(crate) redis: resp::Endpoint,
+}
+
+impl Load {
+    /// Bytes of each publication's data.
+    pub(crate) fn size(&self) -> usize {
+        self.size.unwrap_or(128)
+    }
 }
 
 /// What was seen of a run.

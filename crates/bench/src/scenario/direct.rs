@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::Rows;
 use super::delivery::Delivery;
 use super::publisher::Pace;
-use super::setup::{self, Setup, Standing};
+use super::setup::{self, Setup};
 use crate::channels::Channels;
 use crate::error::Error;
 use crate::process::{Cpu, Server, to_f64};
@@ -54,11 +54,12 @@ pub(crate) fn run(options: &Options, shown: &mut Progress) -> Result<Outcome, Er
     let setup = &options.setup;
     let redis = if options.redis_pid.is_empty() { None } else { Some(Server::new(&options.redis_pid)?) };
     let channels = Channels::own(&setup.channel);
-    let Standing { target, server, mut fleet, mut publisher } = setup.stand("direct", &channels, shown)?;
+    let mut held = setup.stand("direct", &channels, setup.connections(5_000), shown)?;
+    let mut publisher = held.publisher(setup, &channels, shown)?;
     shown.phase("publishing");
     let pace = Pace { count: options.publications, rate: options.rate, stop: None };
     let before = redis.as_ref().map(Server::times).transpose()?;
-    let delivery = publisher.run(&mut fleet, server.as_ref(), pace, &setup.load, shown)?;
+    let delivery = publisher.run(&mut held.fleet, held.server.as_ref(), pace, &setup.load, shown)?;
     let redis_cpu = match (&redis, before) {
         (Some(redis), Some(before)) => Some(redis.times()? - before),
         _ => None,
@@ -66,11 +67,11 @@ pub(crate) fn run(options: &Options, shown: &mut Progress) -> Result<Outcome, Er
     let publications = to_f64(delivery.publications.into()).max(1.0);
     Ok(Outcome {
         scenario: "direct",
-        target: target.url(),
-        nodes: target.nodes.len(),
-        connections: setup.connections(),
+        target: held.target.url(),
+        nodes: held.target.nodes.len(),
+        connections: held.connections,
         rate: options.rate,
-        size: setup.load.size,
+        size: setup.load.size(),
         delivery,
         redis_cpu,
         redis_cpu_per_million: redis_cpu.map(|cpu| cpu.all() * 1e6 / publications),

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::Rows;
 use super::delivery::Delivery;
 use super::publisher::Pace;
-use super::setup::{self, Setup, Standing};
+use super::setup::{self, Setup};
 use crate::channels::Channels;
 use crate::error::Error;
 use crate::progress::Progress;
@@ -42,16 +42,17 @@ pub(crate) fn run(options: &Options, shown: &mut Progress) -> Result<Outcome, Er
     setup::rate("--rate", options.rate)?;
     let setup = &options.setup;
     let channels = Channels::one(&setup.channel);
-    let Standing { target, server, mut fleet, mut publisher } = setup.stand("fanout", &channels, shown)?;
+    let mut held = setup.stand("fanout", &channels, setup.connections(1_000), shown)?;
+    let mut publisher = held.publisher(setup, &channels, shown)?;
     shown.phase("publishing");
     let pace = Pace { count: options.publications, rate: options.rate, stop: None };
-    let delivery = publisher.run(&mut fleet, server.as_ref(), pace, &setup.load, shown)?;
+    let delivery = publisher.run(&mut held.fleet, held.server.as_ref(), pace, &setup.load, shown)?;
     Ok(Outcome {
         scenario: "fanout",
-        target: target.url(),
-        connections: setup.connections(),
+        target: held.target.url(),
+        connections: held.connections,
         rate: options.rate,
-        size: setup.load.size,
+        size: setup.load.size(),
         delivery,
     })
 }

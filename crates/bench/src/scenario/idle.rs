@@ -99,7 +99,7 @@ pub(crate) fn run(options: &Options, shown: &mut Progress) -> Result<Outcome, Er
     let Options { setup, .. } = options;
     let target = setup.aim.resolve()?;
     let server = Server::new(&setup.aim.pid)?;
-    let connections = setup.connections();
+    let connections = setup.connections(5_000);
     let channels = Channels::one(&setup.channel);
     let mut calm = true;
     let mut measured = |server: &Server| -> Result<Memory, Error> {

@@ -1,5 +1,6 @@
 //! The scenarios: what is done to a server and what is read off it. One file each.
 
+pub(crate) mod chat;
 pub(crate) mod coefficients;
 pub(crate) mod connect;
 pub(crate) mod delivery;
@@ -10,6 +11,10 @@ pub(crate) mod polling;
 pub(crate) mod publisher;
 pub(crate) mod setup;
 pub(crate) mod size;
+pub(crate) mod slope;
+pub(crate) mod slow;
+pub(crate) mod soak;
+pub(crate) mod storm;
 
 use std::io::{self, Write};
 

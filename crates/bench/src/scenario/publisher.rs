@@ -77,10 +77,6 @@ impl Publisher {
         } else {
             // A client event goes only to a channel that its sender is in.
             let kind = match target.protocol {
-                Protocol::Pusher if channels.count(connections) > 1 => {
-                    let why = "--protocol pusher: only --api or --redis can publish to several channels";
-                    return Err(Error::Asked(why.into()));
-                }
                 Protocol::Pusher => Kind::hears(channels),
                 _ => Kind::knows(channels),
             };
@@ -106,7 +102,7 @@ impl Publisher {
         let dealt = Dealt { published: pace.count, channels: self.count };
         let window = load.window.unwrap_or(if self.count > 1 { 8_192 } else { 256 });
         let publish =
-            Publish { run: self.run, dealt, rate: pace.rate, size: load.size, allowed: window.max(1) };
+            Publish { run: self.run, dealt, rate: pace.rate, size: load.size(), allowed: window.max(1) };
         let unheard = self.unheard();
         let made = match &mut self.way {
             Way::Socket(fleet) => by_socket(fleet, subscribers, &publish, pace, shown)?,
@@ -128,6 +124,11 @@ impl Publisher {
         let mut delivery = summed(made, reports, cpu);
         delivery.unheard = self.unheard() - unheard;
         Ok(delivery)
+    }
+
+    /// The number of the run that comes next.
+    pub(crate) fn next_run(&self) -> u32 {
+        self.run + 1
     }
 
     /// Publications that Redis gave to no node.

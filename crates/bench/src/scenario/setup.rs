@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::fleet::{Fleet, Kind};
 use crate::process::Server;
 use crate::progress::Progress;
-use crate::target::{Aim, Target};
+use crate::target::{Aim, Protocol, Target};
 
 /// Options of every scenario with publications.
 #[derive(Debug, Clone, Args)]
@@ -18,49 +18,73 @@ pub(crate) struct Setup {
     pub(crate) aim: Aim,
     #[command(flatten)]
     pub(crate) load: Load,
-    /// Connections
-    #[arg(long, short = 'n', value_name = "N", default_value_t = 5_000)]
-    pub(crate) connections: u32,
+    /// Connections; each scenario has its own default
+    #[arg(long, short = 'n', value_name = "N")]
+    pub(crate) connections: Option<u32>,
     /// What the names of channels are or begin with
     #[arg(long, value_name = "NAME", default_value = crate::channels::NAME)]
     pub(crate) channel: String,
 }
 
-/// Connections that stand, and who publishes to them.
+/// Connections that stand.
 pub(crate) struct Standing {
     pub(crate) target: Target,
     /// None if its processes were not named.
     pub(crate) server: Option<Server>,
+    pub(crate) connections: u32,
     pub(crate) fleet: Fleet,
-    pub(crate) publisher: Publisher,
 }
 
 impl Setup {
     /// How many connections, at least one.
-    pub(crate) fn connections(&self) -> u32 {
-        self.connections.max(1)
+    pub(crate) fn connections(&self, default: u32) -> u32 {
+        self.connections.unwrap_or(default).max(1)
     }
 
-    /// Connects and subscribes everyone, and makes the publisher ready.
+    /// Connects and subscribes so many.
     pub(crate) fn stand(
         &self,
         scenario: &str,
         channels: &Channels,
+        connections: u32,
         shown: &mut Progress,
     ) -> Result<Standing, Error> {
         let target = self.aim.resolve()?;
         target.subscribes(scenario)?;
+        let from_here = self.load.api.api.is_some() || self.load.redis.redis.is_some();
+        if target.protocol == Protocol::Pusher && channels.count(connections) > 1 && !from_here {
+            // A client event goes only to a channel that its sender is in.
+            let why = "--protocol pusher: only --api or --redis can publish to several channels";
+            return Err(Error::Asked(why.into()));
+        }
         let server = self.aim.server()?;
-        let connections = self.connections();
         shown.phase("connecting");
         let mut fleet = Fleet::start(&target, connections, &Kind::hears(channels))?;
         fleet.connect(connections, self.aim.at_once, shown)?;
-        let publisher = Publisher::start(&target, &self.load, channels, connections, shown)?;
-        if let Some(server) = &server {
+        Ok(Standing { target, server, connections, fleet })
+    }
+}
+
+impl Standing {
+    /// Makes ready who publishes to them, and waits until the server is calm.
+    pub(crate) fn publisher(
+        &self,
+        setup: &Setup,
+        channels: &Channels,
+        shown: &mut Progress,
+    ) -> Result<Publisher, Error> {
+        let publisher = Publisher::start(&self.target, &setup.load, channels, self.connections, shown)?;
+        self.calm(shown)?;
+        Ok(publisher)
+    }
+
+    /// Waits until the server is calm.
+    pub(crate) fn calm(&self, shown: &mut Progress) -> Result<(), Error> {
+        if let Some(server) = &self.server {
             shown.phase("connected; waiting until the server is calm");
             server.calm()?;
         }
-        Ok(Standing { target, server, fleet, publisher })
+        Ok(())
     }
 }
 
