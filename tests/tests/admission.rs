@@ -168,6 +168,51 @@ async fn a_full_node_answers_at_once() -> Result<(), Error> {
     Ok(())
 }
 
+#[tokio::test]
+async fn who_fills_the_place_for_handshakes_makes_room_for_others() -> Result<(), Error> {
+    let certificates = Certificates::new();
+    let node = Node::dev()
+        .tls(&certificates)
+        .set("limits.max_handshakes", 10)
+        .set("limits.handshake_timeout", "30s")
+        .go();
+    // The head of a record that does not go on.
+    let begin = |from: u8| {
+        let upgrade = Upgrade::at(node.public()).source([127, 0, 0, from].into());
+        async move { upgrade.unfinished(b"\x16\x03\x01\x02\x00").await }
+    };
+    let mut slow = begin(2).await?;
+    let mut idle = Vec::new();
+    for _ in 0..60 {
+        idle.push(begin(3).await?);
+    }
+    node.until("the place is full", |m| {
+        m.with("tidegate_connections_rejected_total", &[("reason", "handshakes")]) >= 51.0
+    });
+    for _ in 0..20 {
+        let began = Instant::now();
+        let mut client = Upgrade::at(node.public()).tls(certificates.client()).open().await?;
+        client.connect_command().await?;
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    }
+    slow.silent(Duration::from_millis(100)).await?;
+    Ok(())
+}
+
+#[test]
+fn a_node_says_at_start_what_bounds_its_connections() {
+    let by = |node: &Node| {
+        let line = node.process.err.lines().into_iter().find(|line| line.contains("listening"));
+        let line: serde_json::Value = serde_json::from_str(&line.expect("it listens")).expect("JSON");
+        let fields = line.get("fields").unwrap_or(&line);
+        (fields["max_connections_by"].clone(), fields["max_connections"].clone())
+    };
+    assert_eq!(by(&Node::dev().set("limits.max_connections", 7).go()), (json!("settings"), json!(7)));
+    let (bound, connections) = by(&Node::dev().go());
+    assert!(bound == "files" || bound == "memory", "{bound}");
+    assert!(connections.as_u64() > Some(100), "{connections}");
+}
+
 #[test]
 fn sdks_that_were_sent_away_get_in_in_the_end() {
     let node = Node::dev()

@@ -126,6 +126,11 @@ fn an_idle_connection_costs_no_more_than_its_budget_and_a_burst_leaves_nothing_b
     node.until("every subscription is counted", |m| m.sum("tidegate_subscriptions") == count as f64);
     let idle = (settled(&node) - before) / count as f64;
     println!("{count} idle connections: {idle:.0} bytes each");
+    // What the warm-up made the node allocate is within; see `KEPT`.
+    let own = idle / 2.0..idle * 2.0 + 4.0 * KEPT / count as f64;
+    node.until("the node says the same of itself", |m| {
+        own.contains(&m.sum("tidegate_memory_per_connection_bytes"))
+    });
     assert!(idle <= BUDGET, "{idle:.0} bytes a connection");
 
     let channels: Vec<String> = holders
@@ -145,4 +150,7 @@ fn an_idle_connection_costs_no_more_than_its_budget_and_a_burst_leaves_nothing_b
 
     drop(holders);
     node.until("everyone is gone", |m| m.sum("tidegate_connections") == 0.0);
+    node.until("so there is nothing to say of them", |m| {
+        m.sum("tidegate_memory_per_connection_bytes").is_nan()
+    });
 }

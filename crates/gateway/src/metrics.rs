@@ -14,7 +14,7 @@ mod tests;
 
 use std::time::Duration;
 
-use prometheus::{Histogram, IntCounter, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{Gauge, Histogram, IntCounter, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 use tidegate_hub::{Tally, tally};
 use tidegate_protocol::{Codec, Disconnect};
 use tidegate_relay::{Observation, RelayError};
@@ -30,9 +30,8 @@ pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8"
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
-    /// Resident bytes when the node started; what connections cost is counted from there.
-    rss_at_start: u64,
-    memory_per_connection: IntGauge,
+    /// Bytes a connection; not a number while there are too few to tell.
+    pub memory_per_connection: Gauge,
 
     connections: [IntGauge; Codec::ALL.len()],
     /// The most connections the node takes.
@@ -104,10 +103,9 @@ impl Metrics {
         )?)?;
 
         Ok(Self {
-            rss_at_start: resident_bytes(),
-            memory_per_connection: new.gauge(
+            memory_per_connection: new.unknown(
                 "memory_per_connection_bytes",
-                "Resident memory beyond that at start, divided by open connections; 0 while there is none.",
+                "Anonymous memory beyond that without connections, divided by them; NaN below a thousand.",
             )?,
             connections: Codec::ALL.map(|codec| connections.with_label_values(&["websocket", codec.label()])),
             connections_limit: new.gauge(
@@ -286,12 +284,6 @@ impl Metrics {
 
     /// All metrics in Prometheus' text format.
     pub(crate) fn render(&self) -> String {
-        let open: i64 = self.connections.iter().map(IntGauge::get).sum();
-        let used = resident_bytes().saturating_sub(self.rss_at_start);
-        self.memory_per_connection.set(match u64::try_from(open) {
-            Ok(open @ 1..) => i64::try_from(used / open).unwrap_or(i64::MAX),
-            _ => 0,
-        });
         match TextEncoder::new().encode_to_string(&self.registry.gather()) {
             Ok(text) => text,
             Err(error) => {
@@ -313,12 +305,4 @@ fn add<const N: usize>(counters: &[IntCounter; N], counts: &[u64; N]) {
 /// A gauge's value for a count.
 pub(crate) fn gauge_value(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
-}
-
-/// The memory of this process that is in RAM; 0 where the system does not say.
-fn resident_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|rest| rest.trim().strip_suffix("kB")).and_then(|n| n.trim().parse::<u64>().ok());
-    kib.unwrap_or(0) * 1024
 }

@@ -16,7 +16,7 @@ use crate::edge::{self, Admission, Common, Gate, Public};
 use crate::join::{Switchboard, WorkerStats};
 use crate::metrics::{Metrics, gauge_value};
 use crate::ops::drain::{self, Drain};
-use crate::ops::welcome;
+use crate::ops::{memory, welcome};
 use crate::settings::Settings;
 
 /// How often gauges that the workers keep are brought up to date.
@@ -122,6 +122,7 @@ pub(crate) async fn run(settings: Settings) -> Result<(), NodeError> {
     let handles = [public.handle(), internal.handle()];
     let (mut public, mut internal) = (pin!(public), pin!(internal));
     actix_rt::spawn(gauges(Arc::clone(&metrics), stats));
+    actix_rt::spawn(memory::watch(Arc::clone(&metrics), Arc::clone(&admission)));
 
     let up = async {
         wait_for(&running, settings.workers).await?;
@@ -188,6 +189,8 @@ fn announce(settings: &Settings, id: &str, public: SocketAddr, internal: SocketA
         relay,
         workers = settings.workers,
         max_connections = settings.limits.max_connections,
+        max_connections_by = settings.limits.max_connections_by.label(),
+        accept_rate = settings.limits.accept_rate,
         dev = settings.dev,
         "listening"
     );

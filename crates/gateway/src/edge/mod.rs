@@ -8,6 +8,7 @@ mod admission;
 mod auth;
 mod drain;
 mod handshake;
+mod handshakes;
 mod listener;
 mod origin;
 mod poller;

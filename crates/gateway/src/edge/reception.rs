@@ -13,10 +13,10 @@ use actix_rt::net::TcpStream;
 use rustls::ServerConfig;
 use socket2::SockRef;
 use tokio::io::{AsyncWriteExt as _, Interest};
-use tokio::sync::Semaphore;
 use tokio::time::{sleep_until, timeout, timeout_at};
 
 use super::admission::Admission;
+use super::handshakes::Handshakes;
 use super::stream::Stream;
 use super::tls::TlsStream;
 use super::turnstile::{Refused, Turnstile};
@@ -32,8 +32,7 @@ pub(super) struct Reception {
     tls: Option<Arc<ServerConfig>>,
     handshake_timeout: Duration,
     write_timeout: Duration,
-    /// Permits to hold the state of a TLS handshake.
-    handshakes: Semaphore,
+    handshakes: Handshakes,
     metrics: Arc<Metrics>,
 }
 
@@ -49,7 +48,7 @@ impl Reception {
             tls,
             handshake_timeout: limits.handshake_timeout,
             write_timeout: limits.write_timeout,
-            handshakes: Semaphore::new(limits.max_handshakes),
+            handshakes: Handshakes::new(limits.max_handshakes),
             metrics,
         }
     }
@@ -103,12 +102,18 @@ impl Reception {
         deadline: Instant,
         config: &Arc<ServerConfig>,
     ) -> Option<Stream> {
-        let Ok(Ok(_permit)) = timeout_at(deadline.into(), self.handshakes.acquire()).await else {
-            self.metrics.rejected(Rejection::Handshakes);
-            return None;
-        };
+        let peer = socket.peer_addr().ok()?;
+        let mut place = self.handshakes.begin(peer.ip());
         let handshake = Box::pin(TlsStream::accept(socket, Arc::clone(config)));
-        match timeout_at(deadline.into(), handshake).await {
+        let shaken = tokio::select! {
+            biased;
+            shaken = timeout_at(deadline.into(), handshake) => shaken,
+            _ = &mut place.taken => {
+                self.metrics.rejected(Rejection::Handshakes);
+                return None;
+            }
+        };
+        match shaken {
             Ok(Ok(stream)) => {
                 let kind = if stream.resumed() { Handshake::Resumed } else { Handshake::Full };
                 self.metrics.tls_handshake(kind);

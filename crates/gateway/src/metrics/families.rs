@@ -2,7 +2,7 @@
 
 use prometheus::core::Collector;
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
 };
 use tidegate_protocol::Disconnect;
 
@@ -22,6 +22,13 @@ impl Families {
 
     pub(super) fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
         self.register(IntGauge::new(format!("tidegate_{name}"), help)?)
+    }
+
+    /// A gauge that says nothing until it is set.
+    pub(super) fn unknown(&self, name: &str, help: &str) -> Result<Gauge, prometheus::Error> {
+        let gauge = self.register(Gauge::new(format!("tidegate_{name}"), help)?)?;
+        gauge.set(f64::NAN);
+        Ok(gauge)
     }
 
     pub(super) fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {

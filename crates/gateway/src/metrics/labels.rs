@@ -17,7 +17,7 @@ pub(crate) enum Rejection {
     Tls,
     /// The request was not a WebSocket handshake that the node accepts.
     BadRequest,
-    /// `limits.max_handshakes` was reached until this connection's deadline.
+    /// `limits.max_handshakes` was reached, and this one had to make room.
     Handshakes,
     /// The node is shutting down.
     Shutdown,

@@ -1,5 +1,6 @@
-//! Operations: drain, health, and the first words of dev mode.
+//! Operations: drain, health, what a connection costs, and the first words of dev mode.
 
 pub(crate) mod drain;
 pub(crate) mod health;
+pub(crate) mod memory;
 pub(crate) mod welcome;

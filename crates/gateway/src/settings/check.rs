@@ -11,7 +11,8 @@ use tidegate_relay::{RedisSettings, RelaySettings, Secret};
 use super::machine::{self, Machine, RESERVED_FILES};
 use super::reader::Reader;
 use super::resolved::{
-    Api, ApiKey, Auth, Drain, Heartbeat, Limits, Listen, Log, LogFormat, Node, Outbox, Scope, Settings, Tls,
+    Api, ApiKey, Auth, Bound, Drain, Heartbeat, Limits, Listen, Log, LogFormat, Node, Outbox, Scope,
+    Settings, Tls,
 };
 use super::value::{address, duration, flag, number, one_of, path, size, text, word};
 
@@ -189,8 +190,8 @@ fn limits(reader: &mut Reader<'_>, machine: &Machine, workers: usize, tls: bool)
     let accept_rate = reader
         .auto("limits.accept_rate", number(0..=1_000_000))
         .unwrap_or_else(|| machine::accept_rate(workers, tls));
-    let max_connections = reader.auto("limits.max_connections", number(1..=MAX_CONNECTIONS));
-    if let Some(asked) = max_connections
+    let asked = reader.auto("limits.max_connections", number(1..=MAX_CONNECTIONS));
+    if let Some(asked) = asked
         && asked > machine.connections_by_files()
     {
         reader.warnings.push(format!(
@@ -199,9 +200,12 @@ fn limits(reader: &mut Reader<'_>, machine: &Machine, workers: usize, tls: bool)
             machine.files
         ));
     }
+    let (max_connections, max_connections_by) =
+        asked.map_or_else(|| machine.connections(workers, tls), |asked| (asked, Bound::Settings));
     let patience = || duration(100 * MILLISECOND..=10 * MINUTE);
     Limits {
-        max_connections: max_connections.unwrap_or_else(|| machine.connections()),
+        max_connections,
+        max_connections_by,
         max_connections_per_ip: reader.take("limits.max_connections_per_ip", number(0..=u32::MAX)),
         accept_rate,
         accept_burst: reader

@@ -5,9 +5,27 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-/// Memory assumed for one connection when the limit is `auto`: kernel buffers, TLS, subscriptions and a share of the
-/// outboxes, with room to spare. An idle connection takes a tenth of it.
-pub(crate) const CONNECTION_BYTES: u64 = 32 * 1024;
+use super::resolved::Bound;
+
+/// Bytes of the process that a connection takes, with room for a few subscriptions and now and then an unfinished
+/// message. Measured by `tidegate-bench idle` with one subscription: 302 B, 362 B after a burst.
+const USER_BYTES: u64 = 1024;
+
+/// What TLS by rustls' record layer takes besides. Measured: 3,915 B in all.
+const TLS_BYTES: u64 = 4 * 1024;
+
+/// What the kernel takes for a socket, and charges to the cgroup. Measured: 10,073 B for both ends of an idle
+/// connection, so 5 KB for ours; the rest is for a few frames on their way, each at least a buffer of 1 KB.
+const KERNEL_BYTES: u64 = 8 * 1024;
+
+/// What the node takes for itself, whoever is connected: program, relay and its lanes (measured at start: 12 MB).
+const NODE_BYTES: u64 = 32 << 20;
+
+/// What each of its workers takes: scratch, and the half of a full inbox.
+const WORKER_BYTES: u64 = 16 << 20;
+
+/// The part of the memory that is left to outboxes: one in so many.
+const OUTBOX_SHARE: u64 = 4;
 
 /// File descriptors kept for all that is not a client: Redis, the internal port, pollers, files.
 pub(crate) const RESERVED_FILES: u64 = 200;
@@ -69,10 +87,21 @@ impl Machine {
         to_usize(self.files.saturating_sub(RESERVED_FILES).max(1))
     }
 
-    /// The most connections that make sense here.
-    pub(super) fn connections(&self) -> usize {
-        let by_memory = self.memory.map_or(usize::MAX, |bytes| to_usize(bytes / CONNECTION_BYTES).max(1));
-        self.connections_by_files().min(by_memory).min(super::check::MAX_CONNECTIONS)
+    /// The most connections that make sense here, and what bounds them.
+    pub(super) fn connections(&self, workers: usize, tls: bool) -> (usize, Bound) {
+        let by_memory = self.memory.map_or(usize::MAX, |bytes| {
+            let own = NODE_BYTES + WORKER_BYTES * workers as u64;
+            // Where so little is left, the node's own share is the one to be too small.
+            let left = (bytes - bytes / OUTBOX_SHARE).saturating_sub(own).max(bytes / 4);
+            let each = USER_BYTES + KERNEL_BYTES + if tls { TLS_BYTES } else { 0 };
+            to_usize(left / each).max(1)
+        });
+        let bounds = [
+            (self.connections_by_files(), Bound::Files),
+            (by_memory, Bound::Memory),
+            (super::check::MAX_CONNECTIONS, Bound::Most),
+        ];
+        bounds.into_iter().min_by_key(|(connections, _)| *connections).unwrap_or((1, Bound::Files))
     }
 }
 
@@ -160,7 +189,13 @@ mod tests {
         assert_eq!(memory_limit(free.path()), Some(16 << 30));
 
         let machine = Machine { cpus: 1, files: 1_000_000, memory: Some(256 << 20), host: "here".to_owned() };
-        assert_eq!(machine.connections(), 8192);
-        assert_eq!(Machine { files: 1024, ..machine }.connections(), 824);
+        // Of 256 MiB a quarter is the outboxes', 64 MiB the node's; 128 MiB hold connections of 9 or 13 KiB.
+        assert_eq!(machine.connections(2, false), (14_563, Bound::Memory));
+        assert_eq!(machine.connections(2, true), (10_082, Bound::Memory));
+        let small = Machine { memory: Some(64 << 20), ..machine.clone() };
+        assert_eq!(small.connections(2, true), (1260, Bound::Memory));
+        let large = Machine { memory: Some(1 << 40), files: 1 << 40, ..machine.clone() };
+        assert_eq!(large.connections(2, true), (10_000_000, Bound::Most));
+        assert_eq!(Machine { files: 1024, ..machine }.connections(2, false), (824, Bound::Files));
     }
 }

@@ -76,13 +76,15 @@ pub(crate) struct Tls {
 pub(crate) struct Limits {
     /// Open connections of the node; beyond: 503 before the upgrade.
     pub max_connections: usize,
+    /// What decided that number.
+    pub max_connections_by: Bound,
     /// Open connections from one address; 0 is off; beyond: 429 before the upgrade.
     pub max_connections_per_ip: u32,
     /// Connections let in a second; 0 is no limit; beyond: they wait up to `handshake_timeout`, then 503.
     pub accept_rate: u32,
     /// How many of them may be let in at once.
     pub accept_burst: u32,
-    /// TLS handshakes in progress at once on the node; beyond: they wait, until `handshake_timeout` drops them.
+    /// TLS handshakes in progress at once on the node; beyond: the oldest from the address with the most is dropped.
     pub max_handshakes: usize,
     /// From accept to the first byte, then to the end of the HTTP head, TLS included; beyond: dropped. The wait for
     /// `accept_rate` between them does not count, and is bounded by it on its own.
@@ -99,6 +101,31 @@ pub(crate) struct Limits {
     pub max_subscriptions: usize,
     /// How long a socket may take nothing of what waits for it; beyond: 3009.
     pub write_timeout: Duration,
+}
+
+/// What a limit comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bound {
+    /// Somebody wrote it.
+    Settings,
+    /// The file descriptors of the process.
+    Files,
+    /// The memory of the cgroup or the machine.
+    Memory,
+    /// The most that can be asked for.
+    Most,
+}
+
+impl Bound {
+    /// The word for it in logs.
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            Self::Settings => "settings",
+            Self::Files => "files",
+            Self::Memory => "memory",
+            Self::Most => "most",
+        }
+    }
 }
 
 /// How dead connections are found.
