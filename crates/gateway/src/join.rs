@@ -78,7 +78,6 @@ impl Gather {
 pub(crate) struct WorkerStats {
     pub(crate) connections: AtomicU64,
     pub(crate) subscriptions: AtomicU64,
-    pub(crate) channels: AtomicU64,
     pub(crate) outbox_bytes: AtomicU64,
 }
 
@@ -173,7 +172,6 @@ impl Sink for Switchboard {
         Report {
             connections: sum(|worker| &worker.connections),
             subscriptions: sum(|worker| &worker.subscriptions),
-            channels: sum(|worker| &worker.channels),
         }
     }
 

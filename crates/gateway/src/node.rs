@@ -121,7 +121,7 @@ pub(crate) async fn run(settings: Settings) -> Result<(), NodeError> {
     )?;
     let handles = [public.handle(), internal.handle()];
     let (mut public, mut internal) = (pin!(public), pin!(internal));
-    actix_rt::spawn(gauges(Arc::clone(&metrics), stats));
+    actix_rt::spawn(gauges(Arc::clone(&metrics), stats, relay.clone()));
     actix_rt::spawn(memory::watch(Arc::clone(&metrics), Arc::clone(&admission)));
 
     let up = async {
@@ -212,7 +212,7 @@ fn policy(settings: &Settings) -> Policy {
 }
 
 /// Adds up what the workers say of themselves.
-async fn gauges(metrics: Arc<Metrics>, stats: Arc<[WorkerStats]>) {
+async fn gauges(metrics: Arc<Metrics>, stats: Arc<[WorkerStats]>, relay: Relay) {
     let mut ticks = tokio::time::interval(GAUGES);
     loop {
         ticks.tick().await;
@@ -221,7 +221,7 @@ async fn gauges(metrics: Arc<Metrics>, stats: Arc<[WorkerStats]>) {
             i64::try_from(sum).unwrap_or(i64::MAX)
         };
         metrics.subscriptions.set(sum(|worker| worker.subscriptions.load(Ordering::Relaxed)));
-        metrics.channels.set(sum(|worker| worker.channels.load(Ordering::Relaxed)));
+        metrics.channels.set(gauge_value(relay.channel_count()));
         metrics.outbox_bytes.set(sum(|worker| worker.outbox_bytes.load(Ordering::Relaxed)));
     }
 }

@@ -4,7 +4,7 @@
 //! Nothing leaves the process. Not here: a registry or other nodes; the node knows itself alone.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ahash::AHashMap;
@@ -43,18 +43,22 @@ pub(crate) struct MemoryRelay {
     stopped: AtomicBool,
     identity: Identity,
     sink: Arc<dyn Sink>,
+    /// How many channels have a worker; written by the thread.
+    heard: Arc<AtomicUsize>,
 }
 
 impl MemoryRelay {
     pub(crate) fn start(identity: Identity, sink: Arc<dyn Sink>) -> Result<Self, RelayError> {
         let (queue, messages) = crossbeam_channel::bounded(QUEUE_ITEMS);
         let thread_sink = Arc::clone(&sink);
+        let heard = Arc::new(AtomicUsize::new(0));
+        let thread_heard = Arc::clone(&heard);
         std::thread::Builder::new()
             .name("relay-memory".into())
-            .spawn(move || run(&messages, &*thread_sink))
+            .spawn(move || run(&messages, &*thread_sink, &thread_heard))
             .map_err(|error| RelayError::Settings(format!("cannot start the relay's thread: {error}")))?;
         let budget = Arc::new(Budget::new(QUEUE_BYTES));
-        Ok(Self { queue, budget, stopped: AtomicBool::new(false), identity, sink })
+        Ok(Self { queue, budget, stopped: AtomicBool::new(false), identity, sink, heard })
     }
 
     fn send(&self, message: Message) -> Result<(), Busy> {
@@ -98,8 +102,12 @@ impl MemoryRelay {
         }
     }
 
+    pub(crate) fn channel_count(&self) -> usize {
+        self.heard.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn nodes(&self) -> Vec<NodeInfo> {
-        vec![self.identity.describe(self.sink.report())]
+        vec![self.identity.describe(self.sink.report(), self.channel_count())]
     }
 
     pub(crate) async fn channels(&self) -> Result<Vec<(String, u64)>, RelayError> {
@@ -139,7 +147,7 @@ impl Drop for MemoryRelay {
     }
 }
 
-fn run(messages: &Receiver<Message>, sink: &dyn Sink) {
+fn run(messages: &Receiver<Message>, sink: &dyn Sink, heard: &AtomicUsize) {
     sink.observe(Observation::Up);
     let mut interest: AHashMap<ChannelName, WorkerSet> = AHashMap::new();
     let mut batch = Vec::with_capacity(1);
@@ -153,6 +161,7 @@ fn run(messages: &Receiver<Message>, sink: &dyn Sink) {
         match message {
             Message::Join(worker, channel) => {
                 interest.entry(channel.clone()).or_default().insert(worker);
+                heard.store(interest.len(), Ordering::Relaxed);
                 sink.joined(worker, &channel, Ok(()));
             }
             Message::Leave(worker, channel) => {
@@ -160,6 +169,7 @@ fn run(messages: &Receiver<Message>, sink: &dyn Sink) {
                     workers.remove(worker);
                     if workers.is_empty() {
                         interest.remove(&channel);
+                        heard.store(interest.len(), Ordering::Relaxed);
                     }
                 }
             }

@@ -82,7 +82,7 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    pub(crate) fn describe(&self, report: Report) -> NodeInfo {
+    pub(crate) fn describe(&self, report: Report, channels: usize) -> NodeInfo {
         NodeInfo {
             id: self.id.clone(),
             name: self.name.clone(),
@@ -90,7 +90,7 @@ impl Identity {
             uptime: self.started.elapsed().as_secs(),
             connections: report.connections,
             subscriptions: report.subscriptions,
-            channels: report.channels,
+            channels: channels as u64,
         }
     }
 }
@@ -174,6 +174,14 @@ impl Relay {
         match &*self.kind {
             Kind::Memory(relay) => relay.control(control).await,
             Kind::Redis(relay) => relay.control(&control).await,
+        }
+    }
+
+    /// How many channels the node's workers hear or wait to hear, each counted once.
+    pub fn channel_count(&self) -> usize {
+        match &*self.kind {
+            Kind::Memory(relay) => relay.channel_count(),
+            Kind::Redis(relay) => relay.channel_count(),
         }
     }
 

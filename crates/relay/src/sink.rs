@@ -68,8 +68,6 @@ pub struct Report {
     pub connections: u64,
     /// Subscriptions of all sessions.
     pub subscriptions: u64,
-    /// Channels with a local subscriber.
-    pub channels: u64,
 }
 
 /// Something worth a metric.

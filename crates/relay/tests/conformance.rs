@@ -171,7 +171,13 @@ async fn control_messages_reach_the_node_that_sent_them(Node { relay, recorder, 
     assert_eq!(got, control);
 }
 
-async fn the_node_knows_itself(Node { relay, .. }: Node) {
+async fn the_node_knows_itself(Node { relay, recorder, .. }: Node) {
+    joined(&relay, &recorder, 0, "news");
+    joined(&relay, &recorder, 1, "news");
+    joined(&relay, &recorder, 1, "other");
+    relay.leave(WorkerId(1), channel("other")).expect("room");
+    joined(&relay, &recorder, 1, "news");
+    assert_eq!(relay.channel_count(), 1, "once, however many workers hear it, and not while nobody does");
     let nodes = relay.nodes().await.expect("the registry");
     assert_eq!(nodes.len(), 1);
     assert_eq!((nodes[0].id.as_str(), nodes[0].name.as_str()), ("n1", "host-n1"));

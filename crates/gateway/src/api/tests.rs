@@ -51,7 +51,7 @@ impl Sink for TestSink {
     }
 
     fn report(&self) -> Report {
-        Report { connections: 3, subscriptions: 5, channels: 2 }
+        Report { connections: 3, subscriptions: 5 }
     }
 
     fn channels(&self, reply: tokio::sync::oneshot::Sender<Vec<(tidegate_protocol::ChannelName, u64)>>) {
@@ -203,7 +203,7 @@ async fn control_calls_reach_the_nodes() {
 
 #[actix_web::test]
 async fn channels_and_info_say_what_there_is() {
-    let backend = Backend::hearing(&[]);
+    let backend = Backend::hearing(&["news", "chat:1"]);
     let (_, channels) = backend.call("channels", "").await;
     let expected =
         json!({"result": {"channels": {"chat:1": {"num_clients": 1}, "news": {"num_clients": 4}}}});

@@ -399,7 +399,6 @@ impl Worker {
             let connections = self.shard.session_counts().iter().sum::<usize>();
             stats.connections.store(connections as u64, Ordering::Relaxed);
             stats.subscriptions.store(self.shard.subscription_count() as u64, Ordering::Relaxed);
-            stats.channels.store(self.shard.channel_count() as u64, Ordering::Relaxed);
             stats.outbox_bytes.store(waiting as u64, Ordering::Relaxed);
         }
     }

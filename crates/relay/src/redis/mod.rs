@@ -18,6 +18,7 @@ mod survey;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -32,6 +33,7 @@ use self::registry::Registry;
 use self::router::Ear;
 use self::server::Server;
 use self::survey::Surveys;
+use crate::interest::Interest;
 use crate::names::Names;
 use crate::relay::{Busy, Identity, NodeInfo, RelayError, Status};
 use crate::settings::RedisSettings;
@@ -51,6 +53,8 @@ pub(crate) struct RedisRelay {
     names: Arc<Names>,
     health: Arc<Health>,
     registry: Arc<Registry>,
+    /// How many channels the node's workers want; kept by the interest.
+    wanted: Arc<AtomicUsize>,
     surveys: Arc<Surveys>,
     questions: Arc<Semaphore>,
     /// The runtime of the saying thread.
@@ -84,6 +88,8 @@ impl RedisRelay {
         let say = say_runtime.handle().clone();
         let (lane_sender, lane) =
             Lane::new(&settings, &names, pool.clone(), &health, &sink, stopping.clone());
+        let interest = Interest::new(settings.linger);
+        let wanted = interest.wanted();
         let registry = Arc::new(Registry::new(
             pool,
             Arc::clone(&names),
@@ -91,6 +97,7 @@ impl RedisRelay {
             settings.heartbeat,
             settings.command_timeout,
             Arc::clone(&sink),
+            Arc::clone(&wanted),
         ));
         let answering = survey::Answering::new(
             &surveys,
@@ -99,7 +106,14 @@ impl RedisRelay {
             Arc::clone(&sink),
             say.clone(),
         );
-        let ear = Arc::new(Ear::new(&settings, Arc::clone(&names), sink, Arc::clone(&surveys), answering));
+        let ear = Arc::new(Ear::new(
+            &settings,
+            interest,
+            Arc::clone(&names),
+            sink,
+            Arc::clone(&surveys),
+            answering,
+        ));
         let hear =
             Hear::new(&settings, server, ear, lane_sender.clone(), &health, requested, stopping, &registry);
 
@@ -116,6 +130,7 @@ impl RedisRelay {
             names,
             health,
             registry,
+            wanted,
             surveys,
             questions: Arc::new(Semaphore::new(QUESTIONS)),
             say,
@@ -162,6 +177,10 @@ impl RedisRelay {
             surveys.ask(&lane, &names, nodes.into_iter().map(|node| node.id)).await
         })
         .await
+    }
+
+    pub(crate) fn channel_count(&self) -> usize {
+        self.wanted.load(Ordering::Relaxed)
     }
 
     pub(crate) fn status(&self) -> Status {

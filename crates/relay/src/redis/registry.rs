@@ -5,6 +5,7 @@
 //! three heartbeats: a node is alive while that key is there.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ::redis::{Pipeline, RedisResult};
@@ -31,6 +32,8 @@ pub(super) struct Registry {
     heartbeat: Duration,
     timeout: Duration,
     sink: Arc<dyn Sink>,
+    /// How many channels the node's workers want.
+    wanted: Arc<AtomicUsize>,
     hurry: Notify,
     complaint: Sparse,
 }
@@ -43,9 +46,10 @@ impl Registry {
         heartbeat: Duration,
         timeout: Duration,
         sink: Arc<dyn Sink>,
+        wanted: Arc<AtomicUsize>,
     ) -> Self {
         let complaint = Sparse::new(Duration::from_secs(10));
-        Self { pool, names, identity, heartbeat, timeout, sink, hurry: Notify::new(), complaint }
+        Self { pool, names, identity, heartbeat, timeout, sink, wanted, hurry: Notify::new(), complaint }
     }
 
     /// Writes the node at once: Redis came back and may have forgotten it.
@@ -69,11 +73,15 @@ impl Registry {
         }
     }
 
+    fn describe(&self) -> NodeInfo {
+        self.identity.describe(self.sink.report(), self.wanted.load(Ordering::Relaxed))
+    }
+
     async fn beat(&self) -> Result<(), RelayError> {
         let started = Instant::now();
         let mut connection = self.connection().await?;
         let now = time(&mut connection).await?;
-        let about = serde_json::to_string(&self.identity.describe(self.sink.report()))
+        let about = serde_json::to_string(&self.describe())
             .map_err(|error| RelayError::Refused(error.to_string()))?;
         let life = u64::try_from((self.heartbeat * 3).as_millis()).unwrap_or(u64::MAX).max(1);
         let id = &self.identity.id;
@@ -99,7 +107,7 @@ impl Registry {
             .arg(0)
             .arg(MOST_NODES);
         let ids: Vec<String> = checked(range.query_async(&mut *connection).await)?;
-        let mut nodes = vec![self.identity.describe(self.sink.report())];
+        let mut nodes = vec![self.describe()];
         if ids.is_empty() {
             return Ok(nodes);
         }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use ::redis::aio::{AsyncPushSender, SendError};
 use ::redis::{PushInfo, PushKind, Value};
 use bytes::Bytes;
-use tidegate_protocol::codec::json::payload_from;
+use tidegate_protocol::codec::json::{payload, payload_from};
 use tidegate_protocol::control::ControlError;
 use tidegate_protocol::{ChannelName, Control, Publication};
 use tokio::sync::Notify;
@@ -70,6 +70,7 @@ pub(super) struct Pulse {
 impl Ear {
     pub(super) fn new(
         settings: &RedisSettings,
+        interest: Interest,
         names: Arc<Names>,
         sink: Arc<dyn Sink>,
         surveys: Arc<Surveys>,
@@ -79,7 +80,7 @@ impl Ear {
         Self {
             sink,
             names,
-            interest: Mutex::new(Interest::new(settings.linger)),
+            interest: Mutex::new(interest),
             pulse: Mutex::new(Pulse { heard: now, probe_sent: (0, now), probe_heard: 0 }),
             heard: Mutex::new(Heard { batch: Vec::new(), received: now, anything: false }),
             surveys,
@@ -108,7 +109,7 @@ impl Ear {
             Origin::Channel(name) => {
                 // Nobody: the channel lingers, or is not confirmed for anyone yet.
                 let Some((channel, workers)) = self.interest().hears(name) else { return };
-                match self.publication(channel, Bytes::copy_from_slice(payload)) {
+                match self.publication(channel, payload) {
                     Ok(publication) => {
                         heard.received = received;
                         heard.batch.push(Delivery { workers, publication });
@@ -116,7 +117,7 @@ impl Ear {
                             self.hand_over(&mut heard);
                         }
                     }
-                    Err((reason, payload)) => self.refuse(reason, name, &payload),
+                    Err(reason) => self.refuse(reason, name, payload),
                 }
             }
             Origin::Foreign => self.refuse("channel_name", &from.escape_ascii().to_string(), payload),
@@ -140,24 +141,22 @@ impl Ear {
         }
     }
 
-    fn publication(
-        &self,
-        channel: ChannelName,
-        payload: Bytes,
-    ) -> Result<Publication, (&'static str, Bytes)> {
-        let too_large = |payload: &Bytes| payload.len() > self.most;
-        let Opened { data, info, tags } = if envelope::is_envelope(&payload) {
-            envelope::open(&payload).map_err(|_| ("envelope", payload))?
-        } else {
-            Opened { data: payload, info: None, tags: Vec::new() }
-        };
-        if too_large(&data) {
-            return Err(("too_large", data));
+    /// The publication in a payload, in memory of its own; or why it is refused.
+    fn publication(&self, channel: ChannelName, message: &[u8]) -> Result<Publication, &'static str> {
+        if !envelope::is_envelope(message) {
+            if message.len() > self.most {
+                return Err("too_large");
+            }
+            let data = payload(message).map_err(|_| "not_json")?;
+            return Ok(Publication { channel, data, info: None, tags: Vec::new() });
         }
-        match payload_from(data.clone()) {
-            Ok(data) => Ok(Publication { channel, data, info, tags }),
-            Err(_) => Err(("not_json", data)),
+        let opened = envelope::open(&Bytes::copy_from_slice(message)).map_err(|_| "envelope")?;
+        let Opened { data, info, tags } = opened;
+        if data.len() > self.most {
+            return Err("too_large");
         }
+        let data = payload_from(data).map_err(|_| "not_json")?;
+        Ok(Publication { channel, data, info, tags })
     }
 
     fn control(&self, from: &str, payload: Bytes) {
