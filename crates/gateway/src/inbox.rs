@@ -125,6 +125,8 @@ impl<T> Inbox<T> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     #[test]
@@ -141,6 +143,27 @@ mod tests {
         assert!(inbox.take(1000, &mut see), "enough for now");
         assert!(!inbox.take(1000, &mut see));
         assert_eq!(seen, (0..100).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_is_put_in_together_wakes_once() {
+        let (sender, inbox) = inbox();
+        for item in 0..100 {
+            assert_eq!(sender.put(item, 1), Ok(()));
+        }
+        assert_eq!(inbox.ready().now_or_never(), None, "not before the last");
+        sender.wake();
+        assert_eq!(inbox.ready().now_or_never(), Some(()));
+        assert_eq!(sender.send(100, 1), Ok(()));
+        assert_eq!(inbox.ready().now_or_never(), None, "nobody has looked since");
+        let mut seen = 0;
+        assert!(!inbox.take(1000, |_| {
+            seen += 1;
+            true
+        }));
+        assert_eq!(seen, 101);
+        assert_eq!(sender.send(101, 1), Ok(()));
+        assert_eq!(inbox.ready().now_or_never(), Some(()), "somebody has looked since");
     }
 
     #[test]

@@ -221,6 +221,31 @@ async fn tls_refuses_a_server_that_the_authority_did_not_sign() {
 }
 
 #[tokio::test]
+async fn a_unix_socket_is_a_way_in() {
+    let socket = |dir: &tempfile::TempDir| dir.path().join("redis.sock").display().to_string();
+    let server = RedisServer::with(|_, dir| vec!["--unixsocket".to_owned(), socket(dir)]);
+    let (relay, recorder) = node("n1", settings(&format!("redis+unix://{}", socket(&server.directory))));
+    joined(&relay, &recorder, 0, "news");
+    relay.publish(publication("news", "1")).await.expect("published");
+    recorder.hears(0, "news", &["1"]);
+}
+
+#[tokio::test]
+async fn a_host_by_name_or_by_either_address_is_a_way_in() {
+    let server = RedisServer::with(|_, _| ["--bind", "127.0.0.1", "-::1"].map(str::to_owned).to_vec());
+    for host in ["localhost", "127.0.0.1", "[::1]"] {
+        if host == "[::1]" && std::net::TcpStream::connect(("::1", server.port)).is_err() {
+            continue; // No IPv6 on this machine.
+        }
+        let (relay, recorder) = node("n1", settings(&format!("redis://{host}:{}/0", server.port)));
+        joined(&relay, &recorder, 0, "news");
+        let _: u64 = server.command(&["PUBLISH", "tg:{news}", "1"]);
+        recorder.hears(0, "news", &["1"]);
+        relay.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn settings_that_cannot_work_are_named_and_show_no_password() {
     let here = settings("redis://127.0.0.1:1");
     let dir = tempfile::tempdir().expect("a directory");
