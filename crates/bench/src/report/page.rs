@@ -10,9 +10,9 @@ const WORDS: [(&str, &str); 8] = [
     (
         "Memory",
         "Anonymous memory of the server (heap and stacks) above what it had before the first connection, divided by \
-         the connections. Each has connected and has one subscription. What the kernel holds for the socket is not \
-         in it. After the burst means: everyone got 2,000 publications, then ten seconds passed. A former connection \
-         is one of all there were when 95 of 100 have left, so the share of those who stay is in it.",
+         the connections. Each has connected and has one subscription. What the kernel holds for the socket is not in \
+         it. After the burst means: everyone got 2,000 publications, then 25 seconds passed. A former connection is one \
+         of all there were, 25 seconds after 95 of 100 have left, so the share of those who stay is in it.",
     ),
     (
         "Deliveries",
@@ -47,6 +47,24 @@ const WORDS: [(&str, &str); 8] = [
     ("Nothing lost", ""),
 ];
 
+const READING: &[&str] = &[
+    "Every figure is measured from outside: memory and processor time from `/proc`, latency and loss by the clients.",
+    "Figures are medians where something was done several times; all values are in [benchmarks.json](benchmarks.json).",
+    "A ratio is Tidegate's figure to the baseline's in the same run: below 1 is less, which is good for bytes, CPU and \
+     time, and bad for rates. Ratios travel to other machines, figures do not.",
+    "The baseline has no limits, no deadlines, no drain and no relay, and uses the allocator of the system.",
+    "Goals are for a machine with 2 processors.",
+];
+
+const NOISE: &[&str] = &[
+    "Bytes a connection repeat within a few per cent. So do ratios of CPU for the same work.",
+    "CPU is read in ticks of 10 ms: a flood's few tenths of a second are good to some 5 %, heartbeats of 25 s to 0.04 % \
+     of a processor.",
+    "Rates and latencies include that clients, server and Redis share the processors; on a machine with other work they \
+     vary by half and more.",
+    "CPU of one frame a write is mostly the kernel's TCP, and differs between kernels and processors.",
+];
+
 /// The page.
 pub(crate) fn page(data: &Data, pictures: &[Picture]) -> String {
     let mut out = String::new();
@@ -62,12 +80,10 @@ fn write(out: &mut String, data: &Data, pictures: &[Picture]) -> std::fmt::Resul
         out,
         "<!-- Written by `make bench` from benchmarks.json. Do not edit: a test holds the two together. -->\n"
     )?;
-    writeln!(
-        out,
-        "What connections cost on Tidegate and on the baseline, a plain actix-ws server as a team would write it, \
-         measured in one run on one machine. To measure yours: `make bench`. How each scenario works: \
-         [Benchmarking](guides/benchmarking.md).\n"
-    )?;
+    let words = "What connections cost on Tidegate and on the baseline, a plain actix-ws server as a team would write \
+                 it, measured in one run on one machine. To measure yours: `make bench`. How each scenario works: \
+                 [Benchmarking](guides/benchmarking.md).";
+    writeln!(out, "{}\n", wrapped(words))?;
     summary(out, data)?;
     writeln!(out, "## The run\n\n| | |\n|---|---|")?;
     let memory = about.memory_bytes as f64 / 1_073_741_824.0;
@@ -123,7 +139,7 @@ fn part(out: &mut String, data: &Data, pictures: &[Picture], group: &str) -> std
     }
     writeln!(out, "\n## {group}\n")?;
     if let Some((_, words)) = WORDS.iter().find(|(name, words)| *name == group && !words.is_empty()) {
-        writeln!(out, "{words}\n")?;
+        writeln!(out, "{}\n", wrapped(words))?;
     }
     if !figures.is_empty() {
         writeln!(
@@ -207,25 +223,12 @@ fn polling(out: &mut String, data: &Data) -> std::fmt::Result {
 }
 
 fn closing(out: &mut String, data: &Data) -> std::fmt::Result {
-    writeln!(
-        out,
-        "\n## How to read it\n\n\
-         - Every figure is measured from outside: memory and processor time from `/proc`, latency and loss by the \
-         clients.\n\
-         - Figures are medians where something was done several times; all values are in \
-         [benchmarks.json](benchmarks.json).\n\
-         - A ratio is Tidegate's figure to the baseline's in the same run: below 1 is less, which is good for bytes, \
-         CPU and time, and bad for rates. Ratios travel to other machines, figures do not.\n\
-         - The baseline has no limits, no deadlines, no drain and no relay, and uses the allocator of the system.\n\
-         - Goals are for a machine with 2 processors.\n\n\
-         ## What is noisy\n\n\
-         - Bytes a connection repeat within a few per cent. So do ratios of CPU for the same work.\n\
-         - CPU is read in ticks of 10 ms: a flood's few tenths of a second are good to some 5 %, heartbeats of 25 s \
-         to 0.04 % of a processor.\n\
-         - Rates and latencies include that clients, server and Redis share the processors; on a machine with other \
-         work they vary by half and more.\n\
-         - CPU of one frame a write is mostly the kernel's TCP, and differs between kernels and processors."
-    )?;
+    for (heading, points) in [("How to read it", READING), ("What is noisy", NOISE)] {
+        writeln!(out, "\n## {heading}\n")?;
+        for point in points {
+            writeln!(out, "- {}", wrapped(point).replace('\n', "\n  "))?;
+        }
+    }
     if !data.missing.is_empty() {
         writeln!(out, "\n## What was not measured\n")?;
         for missing in &data.missing {
@@ -245,6 +248,22 @@ pub(crate) fn goal(goal: Option<Goal>) -> String {
         Some(Goal::AtLeast(value)) => format!(">= {}", number(value)),
         None => String::new(),
     }
+}
+
+/// A paragraph in lines of at most 120 characters.
+fn wrapped(text: &str) -> String {
+    let (mut out, mut width) = (String::new(), 0);
+    for word in text.split_whitespace() {
+        let length = word.chars().count();
+        if width > 0 {
+            let breaks = width + 1 + length > 120;
+            out.push(if breaks { '\n' } else { ' ' });
+            width = if breaks { 0 } else { width + 1 };
+        }
+        out.push_str(word);
+        width += length;
+    }
+    out
 }
 
 /// As many digits as mean something, thousands apart.
@@ -274,6 +293,14 @@ pub(crate) fn number(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_paragraph_keeps_its_words_and_its_width() {
+        let text = "word and another ".repeat(40);
+        let lines = wrapped(&text);
+        assert!(lines.lines().all(|line| line.len() <= 120 && !line.ends_with(' ')), "{lines}");
+        assert!(lines.split_whitespace().eq(text.split_whitespace()));
+    }
 
     #[test]
     fn numbers_have_the_digits_that_mean_something() {

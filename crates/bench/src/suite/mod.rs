@@ -37,7 +37,7 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) quick: bool,
     /// Seconds in which all is to be through; while there are some left, what is cheap is done again, for medians
-    #[arg(long, value_name = "SECONDS", default_value_t = 580)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 570)]
     pub(crate) time: u64,
     /// Write what was found there, as JSON
     #[arg(long, value_name = "FILE")]
@@ -98,7 +98,12 @@ pub(crate) fn run(options: &Options) -> Result<Outcome, Error> {
         coefficients(path, &bench, &about)?;
     }
     let (seen, series, polling) = bench.found();
-    let data = Data { about, figures: report::figures(&seen), series, polling, missing };
+    let mut figures = report::figures(&seen);
+    if !options.only.is_empty() {
+        // Who asks for a part does not want to read that the others were not measured.
+        figures.retain(|figure| figure.verdict != Verdict::NotMeasured);
+    }
+    let data = Data { about, figures, series, polling, missing };
     if let Some(path) = &options.data {
         std::fs::write(path, data.text()?)
             .map_err(|error| Error::Asked(format!("--data {}: {error}", path.display())))?;

@@ -12,6 +12,13 @@ const COUNTS: [u32; 4] = [2_000, 5_000, 10_000, 19_000];
 /// Those at which the baseline is measured under TLS too, where it takes long.
 const TLS_BOTH: [u32; 2] = [5_000, 10_000];
 
+/// Connections that get a burst.
+const BURST_AT: u32 = 5_000;
+
+/// Seconds that servers have to give memory back, after the burst and once more after most have left: together less
+/// than a minute.
+const SETTLE: f64 = 25.0;
+
 const SLOPE: (&str, &str, &str) = ("slope", "connections", "MiB");
 
 /// An interval of heartbeats, and a second for what is late.
@@ -23,24 +30,25 @@ pub(in crate::suite) fn plain(bench: &mut Bench) -> Result<(), Error> {
     let mut ends = [(0.0, 0.0); 2];
     for count in COUNTS {
         let most = count == COUNTS[COUNTS.len() - 1];
-        let results = if count == 5_000 {
-            [burst(bench, Who::Tidegate, count)?, burst(bench, Who::Baseline, count)?]
+        let watch = if most { bench.scaled(WATCH as f64, 2.0) } else { 0.0 };
+        let (publications, settle) = if count == BURST_AT {
+            (bench.scaled(2_000.0, 100.0), bench.scaled(SETTLE, 1.0))
         } else {
-            let watch = if most { bench.scaled(WATCH as f64, 2.0) } else { 0.0 };
-            let ours = bench.server(Who::Tidegate, Key::Plain, &[])?;
-            let theirs = bench.server(Who::Baseline, Key::Plain, &[])?;
-            let n = bench.scaled(f64::from(count), 100.0);
-            // At once: bytes do not depend on who else computes, and heartbeats are a hundredth of a processor.
-            bench.call_both(
-                "idle",
-                [&ours, &theirs],
-                &format!("-n {n} --watch {watch} --burst 0 --settle 0"),
-            )?
+            (0.0, 0.0)
         };
+        let ours = bench.server(Who::Tidegate, Key::Plain, &[])?;
+        let theirs = bench.server(Who::Baseline, Key::Plain, &[])?;
+        let n = bench.scaled(f64::from(count), 100.0);
+        let options = format!("-n {n} --watch {watch} --burst {publications} --settle {settle}");
+        // At once: bytes do not depend on who else computes, and heartbeats are a hundredth of a processor.
+        let results = bench.call_both("idle", [&ours, &theirs], &options)?;
         for (index, (who, result)) in Who::BOTH.into_iter().zip(&results).enumerate() {
             let bytes = point(bench, result, &format!("{}, plain", who.name()))?;
             if count == COUNTS[0] {
                 ends[index] = bytes;
+            }
+            if count == BURST_AT {
+                burst(bench, who, result)?;
             }
             if most {
                 bench.see(who, "idle.plain", number(result, "/bytes_per_connection")?);
@@ -67,33 +75,30 @@ pub(in crate::suite) fn plain(bench: &mut Bench) -> Result<(), Error> {
     Ok(())
 }
 
-/// A burst to everyone, and everyone but 5 of 100 leaves.
-fn burst(bench: &mut Bench, who: Who, count: u32) -> Result<Value, Error> {
-    let aimed = bench.server(who, Key::Plain, &[])?;
-    let (n, burst) = (bench.scaled(f64::from(count), 100.0), bench.scaled(2_000.0, 100.0));
-    let settle = bench.scaled(10.0, 1.0);
-    let options = format!("-n {n} --watch 0 --burst {burst} --settle {settle}");
-    let result = bench.call(who, "idle", &[&aimed], &options)?;
-    let idle = number(&result, "/bytes_per_connection")?;
-    let after = number(&result, "/burst/bytes_per_connection")?;
-    let left = number(&result, "/left/bytes_per_former_connection")?;
+/// Notes what is left of a burst to everyone, and after all but 5 of 100 have left.
+fn burst(bench: &mut Bench, who: Who, result: &Value) -> Result<(), Error> {
+    let idle = number(result, "/bytes_per_connection")?;
+    let after = number(result, "/burst/bytes_per_connection")?;
+    let left = number(result, "/left/bytes_per_former_connection")?;
     bench.see(who, "idle.burst", after);
     bench.see(who, "idle.left", left);
     if idle > 0.0 {
         bench.see(who, "idle.burst_ratio", after / idle);
         bench.see(who, "idle.left_ratio", left / idle);
     }
-    // Not all versions of the tool look into the kernel, and on some machines nobody may.
-    if let Ok(both_ends) = number(&result, "/kernel_bytes_per_connection")
+    Ok(())
+}
+
+/// Notes what the kernel keeps for a connection.
+fn kernel(bench: &mut Bench, result: &Value) {
+    // On some machines nobody may look.
+    if let Ok(both_ends) = number(result, "/kernel_bytes_per_connection")
         && both_ends > 0.0
     {
-        bench.see(who, "idle.kernel", both_ends / 2.0);
-        if who == Who::Tidegate {
-            let origin = format!("idle, {n} connections: half of what both ends took");
-            bench.coefficient("kernel_bytes", both_ends / 2.0, "B", &origin);
-        }
+        bench.see(Who::Tidegate, "idle.kernel", both_ends / 2.0);
+        let origin = "idle: half of what both ends of a connection took";
+        bench.coefficient("kernel_bytes", both_ends / 2.0, "B", origin);
     }
-    Ok(result)
 }
 
 pub(in crate::suite) fn tls(bench: &mut Bench) -> Result<(), Error> {
@@ -110,7 +115,12 @@ pub(in crate::suite) fn tls(bench: &mut Bench) -> Result<(), Error> {
             }
             ours
         } else {
-            bench.call(Who::Tidegate, "idle", &[&ours], &options)?
+            let ours = bench.call(Who::Tidegate, "idle", &[&ours], &options)?;
+            // Only here nobody else has sockets that come and go.
+            if count == COUNTS[COUNTS.len() - 1] {
+                kernel(bench, &ours);
+            }
+            ours
         };
         point(bench, &ours, "Tidegate, TLS")?;
         // The same number of connections for both, so that the ratio is one.
@@ -120,6 +130,19 @@ pub(in crate::suite) fn tls(bench: &mut Bench) -> Result<(), Error> {
             bench.coefficient("connection_bytes_tls", each, "B", &format!("idle, {n} connections, TLS 1.3"));
         }
     }
+    Ok(())
+}
+
+/// With the record layer that keeps least.
+pub(in crate::suite) fn compact(bench: &mut Bench) -> Result<(), Error> {
+    let aimed = bench.server(Who::Tidegate, Key::Ecdsa, &["tls.record_layer=compact".to_owned()])?;
+    let n = bench.scaled(f64::from(TLS_BOTH[1]), 100.0);
+    let options = format!("-n {n} --watch 0 --burst 0 --settle 0");
+    let result = bench.call(Who::Tidegate, "idle", &[&aimed], &options)?;
+    let each = number(&result, "/bytes_per_connection")?;
+    bench.see(Who::Tidegate, "idle.tls_compact", each);
+    let origin = format!("idle, {n} connections, TLS 1.3, compact record layer");
+    bench.coefficient("connection_bytes_tls_compact", each, "B", &origin);
     Ok(())
 }
 

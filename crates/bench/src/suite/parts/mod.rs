@@ -6,6 +6,7 @@ mod idle;
 mod polling;
 mod relay;
 mod resubscribe;
+mod storm;
 
 use super::bench::Bench;
 use crate::error::Error;
@@ -32,8 +33,9 @@ const fn part(
 
 /// In their order.
 pub(super) const PARTS: &[Part] = &[
-    part("idle", 110.0, false, idle::plain),
+    part("idle", 125.0, false, idle::plain),
     part("idle-tls", 62.0, false, idle::tls),
+    part("idle-compact", 14.0, false, idle::compact),
     part("connect", 16.0, true, connect::plain),
     part("connect-tls", 30.0, true, connect::tls),
     part("fanout", 40.0, true, deliveries::paced),
@@ -43,5 +45,7 @@ pub(super) const PARTS: &[Part] = &[
     part("resubscribe", 6.0, true, resubscribe::run),
     part("workers", 16.0, false, relay::workers),
     part("nodes", 32.0, false, relay::nodes),
+    part("storm", 45.0, false, storm::storm),
+    part("slow", 40.0, false, storm::slow),
     part("polling", 48.0, false, polling::run),
 ];

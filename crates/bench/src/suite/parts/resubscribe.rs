@@ -9,6 +9,7 @@ use super::super::redis_server::RedisServer;
 use crate::clock;
 use crate::error::Error;
 use crate::frame::{self, Kind};
+use crate::process::{Server, to_f64};
 use crate::speech::upgrade::upgraded;
 use crate::target::Protocol;
 
@@ -24,6 +25,9 @@ pub(in crate::suite) fn run(bench: &mut Bench) -> Result<(), Error> {
     let aimed = bench.server(Who::Tidegate, Key::Plain, &settings)?;
     // Scaled by connections, as each has its hundred.
     let connections = bench.scaled(1_000.0, 10.0) as u32;
+    let server = Server::new(&[aimed.server.pid()])?;
+    server.calm()?;
+    let empty = server.memory()?.anonymous;
     bench.shown.phase("resubscribe: subscribing");
     let mut held = Vec::new();
     for number in 0..connections {
@@ -32,6 +36,13 @@ pub(in crate::suite) fn run(bench: &mut Bench) -> Result<(), Error> {
     // The node may hear some channels of its own beside.
     let all = f64::from(connections * EACH);
     wait("subscribing", || Ok(redis.channels()? >= all))?;
+    server.calm()?;
+    let grown = to_f64(server.memory()?.anonymous.saturating_sub(empty));
+    let own = bench.seen(Who::Tidegate, "idle.plain").unwrap_or(0.0) * f64::from(connections);
+    let further = f64::from(connections * (EACH - 1));
+    let origin =
+        format!("resubscribe: {EACH} subscriptions of each of {connections}, to channels of their own");
+    bench.coefficient("subscription_bytes", ((grown - own) / further).max(1.0), "B", &origin);
     let before = redis.channels()?;
     bench.shown.say("resubscribe: Redis ends the node's connection");
     redis.end_subscribers()?;
