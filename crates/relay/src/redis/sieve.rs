@@ -161,8 +161,10 @@ impl<S, L: Listener> Sieve<S, L> {
                 self.buffer.shrink_to_fit();
             }
         } else if self.buffer.len() - self.end < READ_BYTES / 2 {
-            self.buffer.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.end - self.start);
+            if self.start > 0 {
+                self.buffer.copy_within(self.start..self.end, 0);
+                (self.start, self.end) = (0, self.end - self.start);
+            }
             if self.end == self.buffer.len() {
                 self.buffer.resize(2 * self.end, 0);
             }
