@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tidegate_tests::raw::{Error, Raw, Response, Upgrade};
 use tidegate_tests::sdk::Kind;
-use tidegate_tests::{Certificates, Node, PATIENCE, Sdk};
+use tidegate_tests::{Certificates, Node, PATIENCE, Sdk, eventually};
 use tokio::task::JoinSet;
 
 /// All of them at once; what each was answered, and after how long.
@@ -181,21 +181,38 @@ async fn who_fills_the_place_for_handshakes_makes_room_for_others() -> Result<()
         let upgrade = Upgrade::at(node.public()).source([127, 0, 0, from].into());
         async move { upgrade.unfinished(b"\x16\x03\x01\x02\x00").await }
     };
+    let before = node.descriptors();
     let mut slow = begin(2).await?;
     let mut idle = Vec::new();
     for _ in 0..60 {
         idle.push(begin(3).await?);
     }
-    node.until("the place is full", |m| {
-        m.with("tidegate_connections_rejected_total", &[("reason", "handshakes")]) >= 51.0
-    });
+    eventually("all of them are there", PATIENCE, || (node.descriptors() > before + 50).then_some(()));
     for _ in 0..20 {
         let began = Instant::now();
         let mut client = Upgrade::at(node.public()).tls(certificates.client()).open().await?;
         client.connect_command().await?;
         assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     }
+    assert!(rejected(&node, "handshakes") >= 20.0, "each client took a place");
     slow.silent(Duration::from_millis(100)).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn in_a_storm_of_slow_handshakes_nobody_is_driven_out() -> Result<(), Error> {
+    let certificates = Certificates::new();
+    let node = Node::dev().tls(&certificates).set("limits.max_handshakes", 4).go();
+    let mut storm = JoinSet::new();
+    for client in 0..80 {
+        let upgrade =
+            Upgrade::at(node.public()).tls(certificates.client()).source([127, 0, 0, 1 + client % 3].into());
+        storm.spawn(async move { upgrade.open().await });
+    }
+    for opened in storm.join_all().await {
+        opened?;
+    }
+    assert_eq!(rejected(&node, "handshakes"), 0.0);
     Ok(())
 }
 

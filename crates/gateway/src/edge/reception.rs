@@ -48,7 +48,7 @@ impl Reception {
             tls,
             handshake_timeout: limits.handshake_timeout,
             write_timeout: limits.write_timeout,
-            handshakes: Handshakes::new(limits.max_handshakes),
+            handshakes: Handshakes::new(limits.max_handshakes, limits.handshake_timeout / 4),
             metrics,
         }
     }
@@ -103,7 +103,10 @@ impl Reception {
         config: &Arc<ServerConfig>,
     ) -> Option<Stream> {
         let peer = socket.peer_addr().ok()?;
-        let mut place = self.handshakes.begin(peer.ip());
+        let Ok(mut place) = timeout_at(deadline.into(), self.handshakes.begin(peer.ip())).await else {
+            self.metrics.rejected(Rejection::Handshakes);
+            return None;
+        };
         let handshake = Box::pin(TlsStream::accept(socket, Arc::clone(config)));
         let shaken = tokio::select! {
             biased;

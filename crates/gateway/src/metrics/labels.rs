@@ -17,7 +17,7 @@ pub(crate) enum Rejection {
     Tls,
     /// The request was not a WebSocket handshake that the node accepts.
     BadRequest,
-    /// `limits.max_handshakes` was reached, and this one had to make room.
+    /// `limits.max_handshakes` was reached, and this one had to make room, or found none in time.
     Handshakes,
     /// The node is shutting down.
     Shutdown,

@@ -84,7 +84,7 @@ pub(crate) struct Limits {
     pub accept_rate: u32,
     /// How many of them may be let in at once.
     pub accept_burst: u32,
-    /// TLS handshakes in progress at once on the node; beyond: the oldest from the address with the most is dropped.
+    /// TLS handshakes in progress at once on the node; beyond: one makes room, or they wait.
     pub max_handshakes: usize,
     /// From accept to the first byte, then to the end of the HTTP head, TLS included; beyond: dropped. The wait for
     /// `accept_rate` between them does not count, and is bounded by it on its own.
