@@ -150,27 +150,37 @@ impl Fleet {
         at_once: u32,
         shown: &mut Shown,
     ) -> Result<Connected, Error> {
-        self.open_all(count, at_once, false, shown)
+        self.open_all(count, at_once, (false, true), shown)
     }
 
     /// Opens so many connections, as often as it takes: who is refused because the server is full, or loses its
     /// connection on the way, comes again as SDKs do.
     pub(crate) fn insist(&mut self, count: u32, at_once: u32, shown: &mut Shown) -> Result<Connected, Error> {
-        self.open_all(count, at_once, true, shown)
+        self.open_all(count, at_once, (true, true), shown)
+    }
+
+    /// The same, without resuming TLS sessions: each collects its ticket for later.
+    pub(crate) fn collect(
+        &mut self,
+        count: u32,
+        at_once: u32,
+        shown: &mut Shown,
+    ) -> Result<Connected, Error> {
+        self.open_all(count, at_once, (true, false), shown)
     }
 
     fn open_all(
         &mut self,
         count: u32,
         at_once: u32,
-        again: bool,
+        (again, resume): (bool, bool),
         shown: &mut Shown,
     ) -> Result<Connected, Error> {
         let began = Instant::now();
         let shares = shares(count, self.clients.len());
         for (client, share) in self.clients.iter_mut().zip(shares) {
             client.holds += share;
-            tell(client, &Order::Open { count: share, at_once, again })?;
+            tell(client, &Order::Open { count: share, at_once, again, resume })?;
         }
         let reports = self.gather(|fleet| shown.say(&format!("connecting: {} of {count}", fleet.open())))?;
         let seconds = began.elapsed().as_secs_f64();

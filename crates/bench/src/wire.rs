@@ -40,6 +40,8 @@ pub(crate) enum Order {
         at_once: u32,
         /// Whether who is refused comes again, as SDKs do.
         again: bool,
+        /// Whether TLS sessions may be resumed; if not, tickets are only collected.
+        resume: bool,
     },
     /// Close so many connections properly. `Left`.
     Leave {

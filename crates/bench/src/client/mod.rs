@@ -183,8 +183,8 @@ impl Client {
 
     fn order(&mut self, order: Order) -> Result<(), Error> {
         match order {
-            Order::Open { count, at_once, again } => {
-                self.task = Task::Open(Opening::new(count, at_once, again));
+            Order::Open { count, at_once, again, resume } => {
+                self.task = Task::Open(Opening::new(count, at_once, (again, resume)));
             }
             Order::Leave { count } => {
                 let keys: Vec<usize> = self.table.iter().map(|(key, _)| key).take(count as usize).collect();
@@ -372,6 +372,7 @@ impl Client {
                 continue;
             }
             let (free, numbered, role) = (&mut self.free, &mut self.numbered, &self.role);
+            let resume = opening.resume;
             let Some(attempt) = opening.next(now, || {
                 free.pop().unwrap_or_else(|| {
                     let number = role.index + *numbered * role.of;
@@ -385,7 +386,7 @@ impl Client {
             let from = source(role.index, role.of, self.started);
             self.started = self.started.wrapping_add(1);
             let to = role.target.nodes[node].address;
-            match Socket::connect(to, from, role.receive_buffer, self.trust.get(node)) {
+            match Socket::connect(to, from, role.receive_buffer, (self.trust.get(node), resume)) {
                 Err(error) => {
                     let end = End::Lost(format!("failed to connect: {error}"));
                     self.not_opened(attempt.number, attempt.attempt, attempt.began.unwrap_or(now), &end);

@@ -21,6 +21,8 @@ pub(super) struct Opening {
     pub(super) under_way: u32,
     at_once: u32,
     again: bool,
+    /// Whether TLS sessions may be resumed.
+    pub(super) resume: bool,
     /// Those that were refused, by the time they come again.
     waiting: BinaryHeap<Reverse<Attempt>>,
     opened: Opened,
@@ -42,12 +44,13 @@ pub(super) struct Attempt {
 }
 
 impl Opening {
-    pub(super) fn new(count: u32, at_once: u32, again: bool) -> Self {
+    pub(super) fn new(count: u32, at_once: u32, (again, resume): (bool, bool)) -> Self {
         Self {
             left: count,
             under_way: 0,
             at_once: at_once.max(1),
             again,
+            resume,
             waiting: BinaryHeap::new(),
             opened: Opened::default(),
             latencies: Latencies::new(),
@@ -147,7 +150,7 @@ mod tests {
 
     #[test]
     fn who_is_refused_comes_again_when_it_was_told_to_and_not_at_once_with_the_others() {
-        let mut opening = Opening::new(2, 1, true);
+        let mut opening = Opening::new(2, 1, (true, true));
         let first = opening.next(5, || 7).unwrap();
         assert_eq!((first.number, first.attempt, opening.next(5, || 8)), (7, 0, None));
         assert_eq!(opening.refused(7, 0, 5, &refusal(503, Some(3))), None);
@@ -166,11 +169,11 @@ mod tests {
 
     #[test]
     fn what_will_not_pass_is_a_failure() {
-        let mut opening = Opening::new(1, 1, true);
+        let mut opening = Opening::new(1, 1, (true, true));
         opening.next(5, || 1).unwrap();
         assert_eq!(opening.refused(1, 0, 5, &refusal(403, None)), Some(1));
         assert_eq!(opening.done().unwrap().failed, 1);
-        let mut once = Opening::new(1, 1, false);
+        let mut once = Opening::new(1, 1, (false, true));
         once.next(5, || 1).unwrap();
         assert_eq!(once.refused(1, 0, 5, &refusal(503, None)), Some(1));
         assert_eq!(once.done().unwrap().reason.unwrap(), "status 503");

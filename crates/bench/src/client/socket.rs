@@ -27,6 +27,8 @@ pub(crate) enum Socket {
 /// What TLS needs, the same for all connections of a process to one node.
 pub(crate) struct Trust {
     config: Arc<ClientConfig>,
+    /// The same without showing a ticket; those that come are kept for others.
+    collecting: Arc<ClientConfig>,
     name: ServerName<'static>,
 }
 
@@ -53,15 +55,18 @@ impl Trust {
         let tickets = Tickets::new(nodes);
         let trusts = target.nodes.iter().enumerate().map(|(node, address)| {
             // Copies of one configuration: rustls resumes only what the same verifier has verified.
-            let mut config = config.clone();
-            if target.tls == Handshakes::Resumed {
-                let from = (node + nodes - 1) % nodes;
-                let purse = Purse { tickets: Arc::clone(&tickets), node, from };
-                config.resumption = Resumption::store(Arc::new(purse));
-            }
+            let with = |from| {
+                let mut config = config.clone();
+                if target.tls == Handshakes::Resumed {
+                    let purse = Purse { tickets: Arc::clone(&tickets), node, from };
+                    config.resumption = Resumption::store(Arc::new(purse));
+                }
+                Arc::new(config)
+            };
+            let (collecting, config) = (with(None), with(Some((node + nodes - 1) % nodes)));
             let name =
                 ServerName::try_from(address.host.clone()).map_err(|error| failed(error.to_string()))?;
-            Ok(Self { config: Arc::new(config), name })
+            Ok(Self { config, collecting, name })
         });
         trusts.collect()
     }
@@ -75,12 +80,12 @@ pub(crate) fn source(index: u32, of: u32, connection: u32) -> Ipv4Addr {
 }
 
 impl Socket {
-    /// Begins to connect.
+    /// Begins to connect; with TLS, by a ticket if there is one and it may.
     pub(crate) fn connect(
         to: SocketAddr,
         from: Ipv4Addr,
         receive_buffer: Option<u32>,
-        trust: Option<&Trust>,
+        (trust, resume): (Option<&Trust>, bool),
     ) -> io::Result<Self> {
         let raw = Raw::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
         raw.set_nonblocking(true)?;
@@ -102,7 +107,8 @@ impl Socket {
         match trust {
             None => Ok(Self::Plain(stream)),
             Some(trust) => {
-                let tls = ClientConnection::new(Arc::clone(&trust.config), trust.name.clone())
+                let config = if resume { &trust.config } else { &trust.collecting };
+                let tls = ClientConnection::new(Arc::clone(config), trust.name.clone())
                     .map_err(io::Error::other)?;
                 Ok(Self::Tls(Box::new((stream, tls))))
             }

@@ -43,8 +43,8 @@ pub(super) struct Purse {
     pub(super) tickets: Arc<Tickets>,
     /// The node that connections with this purse go to.
     pub(super) node: usize,
-    /// The node whose tickets they show.
-    pub(super) from: usize,
+    /// The node whose tickets they show; none for those that only collect.
+    pub(super) from: Option<usize>,
 }
 
 impl fmt::Debug for Purse {
@@ -67,11 +67,13 @@ impl ClientSessionStore for Purse {
     }
 
     fn tls12_session(&self, _: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
-        self.tickets.with(self.from, |kept| kept.tls12.clone()).flatten()
+        self.tickets.with(self.from?, |kept| kept.tls12.clone()).flatten()
     }
 
     fn remove_tls12_session(&self, _: &ServerName<'static>) {
-        self.tickets.with(self.from, |kept| kept.tls12 = None);
+        if let Some(from) = self.from {
+            self.tickets.with(from, |kept| kept.tls12 = None);
+        }
     }
 
     fn insert_tls13_ticket(&self, _: ServerName<'static>, value: Tls13ClientSessionValue) {
@@ -85,6 +87,6 @@ impl ClientSessionStore for Purse {
 
     fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
         // The oldest: the order in which they are used is that in which they came, so none grows old.
-        self.tickets.with(self.from, |kept| kept.tls13.pop_front()).flatten()
+        self.tickets.with(self.from?, |kept| kept.tls13.pop_front()).flatten()
     }
 }

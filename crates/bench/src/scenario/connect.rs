@@ -60,7 +60,7 @@ pub(crate) fn run(options: &Options, shown: &mut Progress) -> Result<Outcome, Er
         shown.phase("collecting tickets");
         let nodes = u32::try_from(target.nodes.len()).unwrap_or(1);
         let collectors = fleet.processes() * aim.at_once.max(1) * nodes * 2;
-        fleet.connect(collectors, aim.at_once, shown)?;
+        fleet.collect(collectors, aim.at_once, shown)?;
         fleet.lose(shown)?;
     }
     if let Some(server) = &server {

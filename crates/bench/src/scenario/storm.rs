@@ -77,7 +77,7 @@ pub(crate) fn run(options: &Options, shown: &mut Progress) -> Result<Outcome, Er
     let theirs = Channels::own(&format!("{}:storm", setup.channel));
     let kind = Kind { nice: options.nice.clamp(0, 19), ..Kind::hears(&theirs) };
     let mut storm = Fleet::start(&held.target, others, &kind)?;
-    storm.insist(others, setup.aim.at_once, shown)?;
+    storm.collect(others, setup.aim.at_once, shown)?;
     let mut publisher = held.publisher(setup, &channels, shown)?;
 
     shown.phase("calm");
