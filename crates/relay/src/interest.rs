@@ -11,9 +11,6 @@
 //!     +------------- interruption --------------+                          +----------> Asked
 //! ```
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -309,3 +306,6 @@ impl Interest {
         self.channels.len()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,9 +7,6 @@
 //!
 //! Not here: what a message means (`router`), and commands, which the crate writes through to the socket.
 
-#[cfg(test)]
-mod tests;
-
 use std::io::{Error, ErrorKind, Result};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -332,3 +329,6 @@ impl<S: AsyncWrite + Unpin, L: Listener + Unpin> AsyncWrite for Sieve<S, L> {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests;
