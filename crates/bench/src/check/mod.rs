@@ -1,7 +1,7 @@
 //! Whether anything got slower: figures that hold still on a busy machine, against the committed ones.
 //!
 //! Instructions are counted by callgrind, allocations by an allocator that counts, bytes a connection by the kernel: none
-//! of them depends on what else the machine does. Times do; they are for `compare`, not for this.
+//! of them depends on what else the machine does. Times do; they are for `suite`, not for this.
 //!
 //! What is counted is in `work`, a program of its own; how in `counted` and `held`; the committed values in `committed`.
 
