@@ -62,6 +62,7 @@ pub(crate) struct Metrics {
     /// Bytes written to upgraded sockets, before TLS.
     pub bytes_sent: IntCounter,
     slow_consumers: IntCounter,
+    conflated: IntCounter,
     heartbeat_timeouts: IntCounter,
     /// How late a worker's sweep was, in seconds.
     pub worker_lag: Histogram,
@@ -167,6 +168,10 @@ impl Metrics {
                 "slow_consumers_total",
                 "Connections ended because their outbox passed its bound.",
             )?,
+            conflated: new.counter(
+                "publications_conflated_total",
+                "Publications put into outboxes that a newer one of their channel replaced: delivery: latest.",
+            )?,
             heartbeat_timeouts: new
                 .counter("heartbeat_timeouts_total", "Connections ended because no pong came in time.")?,
             worker_lag: new.histogram(
@@ -221,6 +226,7 @@ impl Metrics {
         add(&self.messages_sent, &tally.sent);
         self.heartbeat_timeouts.inc_by(tally.heartbeat_timeouts);
         self.slow_consumers.inc_by(tally.slow_consumers);
+        self.conflated.inc_by(tally.conflated);
     }
 
     /// Takes in what the relay observed.

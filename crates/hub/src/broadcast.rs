@@ -61,6 +61,19 @@ impl<'a> Run<'a> {
         Self { publications, joint: [OnceCell::new(), OnceCell::new()] }
     }
 
+    /// How many publications it is.
+    pub(crate) const fn len(&self) -> usize {
+        self.publications.len()
+    }
+
+    /// The whole WebSocket frame of the last one.
+    pub(crate) fn newest(&self, codec: Codec) -> &Bytes {
+        match self.publications.last() {
+            Some(last) => last.frame(codec),
+            None => self.frames(codec),
+        }
+    }
+
     /// The whole WebSocket frames of all publications in `codec`. One publication's frame is shared as it is.
     pub(crate) fn frames(&self, codec: Codec) -> &Bytes {
         self.joint[ordinal(codec)].get_or_init(|| match self.publications {

@@ -36,6 +36,8 @@ pub(crate) struct Channels {
 #[derive(Debug)]
 struct Channel {
     name: ChannelName,
+    /// Whether only its newest publication waits for those who cannot keep up.
+    latest: bool,
     hearing: Hearing,
 }
 
@@ -89,8 +91,8 @@ impl Channels {
     }
 
     /// A new channel that waits for the relay.
-    pub(crate) fn begin(&mut self, name: ChannelName) -> u32 {
-        let channel = Channel { name: name.clone(), hearing: Hearing::Joining(Vec::new()) };
+    pub(crate) fn begin(&mut self, name: ChannelName, latest: bool) -> u32 {
+        let channel = Channel { name: name.clone(), latest, hearing: Hearing::Joining(Vec::new()) };
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots += 1;
             self.slots - 1
@@ -197,6 +199,11 @@ impl Channels {
         self.table.get(slot).is_some_and(|channel| matches!(channel.hearing, Hearing::Active(_)))
     }
 
+    /// Whether only its newest publication waits for those who cannot keep up.
+    pub(crate) fn is_latest(&self, slot: u32) -> bool {
+        self.table.get(slot).is_some_and(|channel| channel.latest)
+    }
+
     /// How many channels there are.
     pub(crate) fn len(&self) -> usize {
         self.table.len()
@@ -226,7 +233,7 @@ mod tests {
     use super::*;
 
     fn channel(channels: &mut Channels, name: &str) -> u32 {
-        channels.begin(ChannelName::parse(name).expect("a name"))
+        channels.begin(ChannelName::parse(name).expect("a name"), false)
     }
 
     #[test]

@@ -4,6 +4,7 @@ use tidegate_protocol::{ChannelName, ErrorCode, Push, Reply, UnsubscribeCode};
 
 use crate::channels::{Entered, Waiter};
 use crate::effect::Effect;
+use crate::policy::Delivery;
 use crate::session::Subscription;
 use crate::shard::Shard;
 use crate::tally::{SENT_PUSH, SENT_REPLY};
@@ -41,7 +42,9 @@ impl Shard {
             Some(channel) => channel,
             None => {
                 self.effects.push(Effect::Join(name.clone()));
-                self.channels.begin(name)
+                let namespace = self.policy.namespace(&name);
+                let latest = namespace.is_some_and(|found| found.delivery == Delivery::Latest);
+                self.channels.begin(name, latest)
             }
         };
         let entered = self.channels.enter(channel, Waiter { session: index, id })?;
@@ -58,6 +61,7 @@ impl Shard {
     pub(crate) fn leave(&mut self, index: u32, channel: &str) -> Option<Option<Waiter>> {
         let channel = self.channels.find(channel)?;
         let subscription = self.sessions.connected_at_mut(index)?.subscriptions.remove(channel)?;
+        self.sessions.forget_latest(index, channel);
         Some(self.take(subscription))
     }
 
@@ -118,6 +122,7 @@ impl Shard {
             if let Some(connected) = self.sessions.connected_at_mut(index) {
                 connected.subscriptions.remove(channel);
             }
+            self.sessions.forget_latest(index, channel);
         }
         for index in members {
             self.send_push(index, &Push::Unsubscribe(name.as_str(), UnsubscribeCode::InsufficientState));

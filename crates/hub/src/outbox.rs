@@ -3,7 +3,7 @@
 //! Shared frames (publications, pings) are held by reference count; a session's own small frames (replies) are
 //! copied together, so that many of them cost neither an allocation nor a slice of a vectored write each.
 //!
-//! Not here: what happens to a session whose outbox is full (`Shard` ends it), and writing itself.
+//! Not here: channels of newest values (`latest`), what happens to a session whose outbox is full (`Shard` ends it), and writing itself.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -12,13 +12,15 @@ use std::iter;
 use bytes::Bytes;
 use tidegate_protocol::frame::{self, MAX_HEADER_BYTES, Opcode};
 
+use crate::latest::Newest;
+
 /// Own frames are copied together up to this size.
 const TOGETHER_BYTES: usize = 4096;
 
 /// Frames waiting for the socket, oldest first. The bound is bytes. No heap while empty.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    queue: Option<Box<Queue>>,
+    pub(crate) queue: Option<Box<Queue>>,
 }
 
 /// The frame did not fit; nothing was taken.
@@ -27,24 +29,30 @@ pub(crate) struct Full;
 
 /// What a non-empty outbox holds. The first chunk is in place, so that the usual single frame is one allocation.
 #[derive(Debug)]
-struct Queue {
-    first: Chunk,
-    rest: VecDeque<Chunk>,
+pub(crate) struct Queue {
+    pub(crate) first: Chunk,
+    pub(crate) rest: VecDeque<Chunk>,
     /// How much of `first` the socket took already; less than its length.
-    written: usize,
+    pub(crate) written: usize,
     /// What is left of all chunks together.
-    bytes: usize,
+    pub(crate) bytes: usize,
+    /// How many chunks there were before `first`.
+    pub(crate) number: u32,
+    /// Whether a write has left something here.
+    pub(crate) behind: bool,
+    /// Which chunks are of channels of newest values.
+    pub(crate) latest: Newest,
 }
 
 /// One whole frame or several: never a part of one, so the start of a chunk is a place where the stream can be cut.
 #[derive(Debug)]
-enum Chunk {
+pub(crate) enum Chunk {
     Shared(Bytes),
     Own(Vec<u8>),
 }
 
 impl Chunk {
-    fn as_slice(&self) -> &[u8] {
+    pub(crate) fn as_slice(&self) -> &[u8] {
         match self {
             Self::Shared(bytes) => bytes,
             Self::Own(bytes) => bytes,
@@ -53,8 +61,9 @@ impl Chunk {
 }
 
 impl Queue {
-    const fn new(first: Chunk) -> Self {
-        Self { first, rest: VecDeque::new(), written: 0, bytes: 0 }
+    fn new(first: Chunk) -> Self {
+        let (rest, latest) = (VecDeque::new(), Newest::new());
+        Self { first, rest, written: 0, bytes: 0, number: 0, behind: false, latest }
     }
 
     fn last_mut(&mut self) -> &mut Chunk {
@@ -105,6 +114,7 @@ impl Outbox {
             let Some(next) = queue.rest.pop_front() else { break };
             queue.written -= queue.first.as_slice().len();
             queue.first = next;
+            queue.number = queue.number.wrapping_add(1);
         }
     }
 
@@ -150,7 +160,7 @@ impl Outbox {
 
     /// What the bound is held against: the bytes that wait and the list that holds them, so that many tiny frames
     /// cannot hold a multiple of the bound.
-    fn weight(&self) -> usize {
+    pub(crate) fn weight(&self) -> usize {
         self.queue.as_ref().map_or(0, |queue| queue.bytes + (queue.rest.len() + 1) * size_of::<Chunk>())
     }
 
@@ -170,7 +180,7 @@ impl Outbox {
         self.push_chunk(Chunk::Own(chunk));
     }
 
-    fn push_chunk(&mut self, chunk: Chunk) {
+    pub(crate) fn push_chunk(&mut self, chunk: Chunk) {
         let bytes = chunk.as_slice().len();
         match &mut self.queue {
             Some(queue) => {

@@ -42,6 +42,18 @@ pub struct Namespace {
     pub subscribe: Right,
     /// Who may publish.
     pub publish: Right,
+    /// What a subscriber gets that cannot keep up.
+    pub delivery: Delivery,
+}
+
+/// What a subscriber gets that cannot keep up with a channel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Delivery {
+    /// Every publication, for as long as its outbox has room; beyond: 3008.
+    #[default]
+    Every,
+    /// The newest publication; those before it are skipped.
+    Latest,
 }
 
 /// Who may do something.

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use tidegate_protocol::Codec;
 use tidegate_protocol::frame::Opcode;
 
+use crate::broadcast::Run;
 use crate::outbox::{Full, Outbox};
 use crate::session::{Connected, Session};
 use crate::shard::SessionKey;
@@ -27,6 +28,8 @@ pub(crate) struct Sessions {
     due: Vec<u32>,
     /// Sessions with something new to write, each once for as long as the session's mark says so.
     dirty: Vec<u32>,
+    /// Publications that were skipped since somebody asked.
+    conflated: u64,
 }
 
 impl Sessions {
@@ -120,6 +123,40 @@ impl Sessions {
         frames: impl FnOnce(Codec) -> &'a Bytes,
     ) -> Result<(), Full> {
         self.push(index, |codec, outbox| outbox.push_shared(frames(codec), max))
+    }
+
+    /// Puts publications of a channel of newest values into an outbox.
+    pub(crate) fn push_latest(
+        &mut self,
+        index: u32,
+        channel: u32,
+        run: &Run<'_>,
+        max: usize,
+    ) -> Result<(), Full> {
+        let mut skipped = 0;
+        self.push(index, |codec, outbox| {
+            skipped = outbox.push_latest(channel, run, codec, max)?;
+            Ok(())
+        })?;
+        self.conflated += skipped;
+        Ok(())
+    }
+
+    /// A write has left something in a session's outbox.
+    pub(crate) fn fall_behind(&mut self, key: SessionKey) {
+        self.conflated += self.get_mut(key).map_or(0, |session| session.outbox.fall_behind());
+    }
+
+    /// A session has left a channel.
+    pub(crate) fn forget_latest(&mut self, index: u32, channel: u32) {
+        if let Some(session) = self.at_mut(index) {
+            session.outbox.forget(channel);
+        }
+    }
+
+    /// How many publications were skipped since the last call.
+    pub(crate) fn take_conflated(&mut self) -> u64 {
+        std::mem::take(&mut self.conflated)
     }
 
     /// Puts a frame of `payload` into an outbox.

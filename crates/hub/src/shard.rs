@@ -157,12 +157,16 @@ impl Shard {
     pub fn deliver(&mut self, publications: &[Arc<Broadcast>]) -> usize {
         let Some(first) = publications.first() else { return 0 };
         let Some(channel) = self.channels.find(first.publication().channel.as_str()) else { return 0 };
+        let (latest, max) = (self.channels.is_latest(channel), self.policy.outbox_max_bytes);
         let run = Run::new(publications);
         let members = self.channels.members(channel).len();
         let mut slow = Vec::new();
         for &index in self.channels.members(channel) {
-            let pushed =
-                self.sessions.push_shared(index, self.policy.outbox_max_bytes, |codec| run.frames(codec));
+            let pushed = if latest {
+                self.sessions.push_latest(index, channel, &run, max)
+            } else {
+                self.sessions.push_shared(index, max, |codec| run.frames(codec))
+            };
             match pushed {
                 Ok(()) => self.tally.sent[SENT_PUBLICATION] += publications.len() as u64,
                 // Ending it changes the list of members, so it waits.
@@ -240,6 +244,12 @@ impl Shard {
         self.sessions.get_mut(session).map(|found| &mut found.outbox)
     }
 
+    /// A write took not everything that a session's outbox holds: until one does, only the newest publication of each
+    /// channel with `Delivery::Latest` waits in it.
+    pub fn blocked(&mut self, session: SessionKey) {
+        self.sessions.fall_behind(session);
+    }
+
     /// Moves the sessions whose outbox became non-empty since the last call into `into`, each once.
     pub fn take_dirty(&mut self, into: &mut Vec<SessionKey>) {
         self.sessions.take_dirty(into);
@@ -252,7 +262,7 @@ impl Shard {
 
     /// What was counted since the last call.
     pub fn take_tally(&mut self) -> Tally {
-        std::mem::take(&mut self.tally)
+        Tally { conflated: self.sessions.take_conflated(), ..std::mem::take(&mut self.tally) }
     }
 
     /// Every session that has not ended, for a drain.

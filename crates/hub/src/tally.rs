@@ -13,6 +13,9 @@ pub struct Tally {
     pub heartbeat_timeouts: u64,
     /// Outboxes that passed their bound.
     pub slow_consumers: u64,
+    /// Of the publications put into outboxes, those that a newer one of their channel replaced, or that had no room
+    /// beside those of other channels of newest values.
+    pub conflated: u64,
 }
 
 /// Labels of received commands, in the order of `Tally::received`.

@@ -33,6 +33,7 @@ impl Worker {
                 }
             }
             Ok(Written::Blocked) => {
+                shard.blocked(key);
                 if session.stalled.is_none() || *bytes_sent > before {
                     session.stalled = Some(*now);
                     self.watch(key);

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use config::Value;
-use tidegate_hub::{Namespace, Right};
+use tidegate_hub::{Delivery, Namespace, Right};
 use tidegate_protocol::ChannelName;
 use tidegate_relay::{RedisSettings, RelaySettings, Secret};
 
@@ -26,6 +26,8 @@ const RIGHTS: [(&str, Right); 5] = [
     ("token", Right::Token),
     ("nobody", Right::Nobody),
 ];
+
+const DELIVERIES: [(&str, Delivery); 2] = [("every", Delivery::Every), ("latest", Delivery::Latest)];
 
 const SCOPES: [(&str, Scope); 3] =
     [("read", Scope::Read), ("publish", Scope::Publish), ("admin", Scope::Admin)];
@@ -78,7 +80,11 @@ pub(super) fn settings(reader: &mut Reader<'_>, machine: &Machine) -> Settings {
         },
         api: Api { keys: api_keys(reader) },
         namespaces: namespaces(reader),
-        any_namespace: dev.then_some(Namespace { subscribe: Right::Anyone, publish: Right::Anyone }),
+        any_namespace: dev.then_some(Namespace {
+            subscribe: Right::Anyone,
+            publish: Right::Anyone,
+            delivery: Delivery::Every,
+        }),
         drain: Drain {
             delay: reader.take("drain.delay", duration(Duration::ZERO..=10 * MINUTE)),
             duration: reader.take("drain.duration", duration(Duration::ZERO..=60 * MINUTE)),
@@ -276,6 +282,7 @@ fn namespaces(reader: &mut Reader<'_>) -> Vec<(String, Namespace)> {
             right => Ok(right),
         });
         let publish = reader.field(&item, "publish", one_of(&RIGHTS));
+        let delivery = reader.field(&item, "delivery", one_of(&DELIVERIES));
         let Some(name) = name else { continue };
         if namespaces.iter().any(|(other, _)| *other == name) {
             reader.item_problem(&item, "name", "there is one of this name already");
@@ -284,6 +291,7 @@ fn namespaces(reader: &mut Reader<'_>) -> Vec<(String, Namespace)> {
         let rights = Namespace {
             subscribe: subscribe.unwrap_or(fallback.subscribe),
             publish: publish.unwrap_or(fallback.publish),
+            delivery: delivery.unwrap_or_default(),
         };
         namespaces.push((name, rights));
     }
@@ -292,7 +300,8 @@ fn namespaces(reader: &mut Reader<'_>) -> Vec<(String, Namespace)> {
 
 /// What a namespace gets that leaves a right out: that of the namespace which is there by default.
 fn default_namespace(reader: &Reader<'_>) -> Namespace {
-    let mut rights = Namespace { subscribe: Right::Nobody, publish: Right::Nobody };
+    let mut rights =
+        Namespace { subscribe: Right::Nobody, publish: Right::Nobody, delivery: Delivery::Every };
     if let Some(config::ValueKind::Array(items)) = reader.default("namespaces").map(|value| &value.kind)
         && let Some(config::ValueKind::Table(fields)) = items.first().map(|item| &item.kind)
     {

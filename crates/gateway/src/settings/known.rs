@@ -8,8 +8,10 @@ use super::value;
 const DEFAULTS: &str = include_str!("defaults.yaml");
 
 /// Keys of items in lists.
-const ITEM_KEYS: [(&str, &[&str]); 2] =
-    [("namespaces", &["name", "subscribe", "publish"]), ("api.keys", &["name", "key", "key_file", "scope"])];
+const ITEM_KEYS: [(&str, &[&str]); 2] = [
+    ("namespaces", &["name", "subscribe", "publish", "delivery"]),
+    ("api.keys", &["name", "key", "key_file", "scope"]),
+];
 
 /// Keys that the design has and this version has not.
 const LATER: [&str; 24] = [

@@ -9,6 +9,7 @@ mod counting;
 mod delivering;
 mod ending;
 mod heartbeat;
+mod latest;
 mod properties;
 mod publishing;
 mod subscribing;

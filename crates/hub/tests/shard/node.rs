@@ -7,8 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::Value;
 use tidegate_hub::{
-    Authenticator, Broadcast, Effect, Identity, Namespace, Opening, Policy, Refusal, Right, SessionKey,
-    Shard, Tick,
+    Authenticator, Broadcast, Delivery, Effect, Identity, Namespace, Opening, Policy, Refusal, Right,
+    SessionKey, Shard, Tick,
 };
 use tidegate_protocol::command::Connect;
 use tidegate_protocol::{ChannelName, Codec, Disconnect, ErrorCode, Publication};
@@ -41,13 +41,17 @@ impl Authenticator for ByToken {
 }
 
 pub(crate) fn policy() -> Policy {
-    let namespace = |name: &str, subscribe, publish| (name.to_owned(), Namespace { subscribe, publish });
+    let namespace = |name: &str, subscribe, publish| {
+        let delivery = if name == "price" { Delivery::Latest } else { Delivery::Every };
+        (name.to_owned(), Namespace { subscribe, publish, delivery })
+    };
     Policy {
         namespaces: HashMap::from([
             namespace("default", Right::Anyone, Right::Anyone),
             namespace("users", Right::Authenticated, Right::Authenticated),
             namespace("talk", Right::Anyone, Right::Subscriber),
             namespace("token", Right::Token, Right::Token),
+            namespace("price", Right::Anyone, Right::Anyone),
             namespace("closed", Right::Nobody, Right::Nobody),
             namespace("odd", Right::Subscriber, Right::Anyone),
         ]),

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tidegate_hub::{
-    Authenticator, Broadcast, Effect, Identity, Namespace, Opening, Policy, Refusal, Right, SessionKey,
-    Shard, Tick,
+    Authenticator, Broadcast, Delivery, Effect, Identity, Namespace, Opening, Policy, Refusal, Right,
+    SessionKey, Shard, Tick,
 };
 use tidegate_protocol::command::Connect;
 use tidegate_protocol::{ChannelName, Codec, Publication};
@@ -41,7 +41,8 @@ impl Authenticator for ByToken {
 
 impl Crowd {
     pub(crate) fn new() -> Self {
-        let everything = Namespace { subscribe: Right::Anyone, publish: Right::Anyone };
+        let everything =
+            Namespace { subscribe: Right::Anyone, publish: Right::Anyone, delivery: Delivery::Every };
         let policy = Policy {
             namespaces: HashMap::new(),
             any_namespace: Some(everything),

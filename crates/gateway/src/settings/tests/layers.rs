@@ -147,7 +147,7 @@ fn lists_can_be_given_in_variables() {
     let settings = loaded.settings;
     assert_eq!(settings.auth.origins, ["https://a.example", "https://b.example"]);
     // What an item leaves out is as in the default namespace.
-    let rights = Namespace { subscribe: Right::Anyone, publish: Right::Nobody };
+    let rights = Namespace { subscribe: Right::Anyone, publish: Right::Nobody, delivery: Delivery::Every };
     assert_eq!(settings.namespaces, [("chat".to_owned(), rights)]);
     assert_eq!(settings.api.keys[0].key.expose(), "0123456789abcdef");
     assert_eq!(settings.api.keys[0].scope, Scope::Publish);

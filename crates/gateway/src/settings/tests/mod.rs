@@ -10,7 +10,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tidegate_hub::{Namespace, Right};
+use tidegate_hub::{Delivery, Namespace, Right};
 use tidegate_relay::RelaySettings;
 
 use super::problem::Problem;
