@@ -7,6 +7,8 @@ MAKEFLAGS += --no-print-directory
 
 need  := @tests/setup/need.sh
 phase := @tests/setup/phase.sh
+# The promises that must hold whatever carries WebSocket.
+sessions := --no-fail-fast --test session --test frames --test slow
 
 .PHONY: help run test lint fmt bench bench-check demo-cluster autobahn docs clean
 
@@ -24,6 +26,8 @@ test: ## Install what the tests need, build the release node, run every test
 	$(phase) "build the node" cargo build --release -p tidegate-gateway
 	$(phase) "build the tests" cargo test --workspace --no-run
 	$(phase) "run the tests" cargo test --workspace --no-fail-fast
+	$(phase) "sessions over wss" env TIDEGATE_TESTS_TLS=rustls cargo test -p tidegate-tests $(sessions)
+	$(phase) "sessions over wss, compact" env TIDEGATE_TESTS_TLS=compact cargo test -p tidegate-tests $(sessions)
 	$(phase) "the Autobahn suite" tests/autobahn/run.sh
 
 lint: ## Check formatting, clippy without warnings, the licences and sources of dependencies

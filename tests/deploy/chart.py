@@ -53,6 +53,7 @@ REFUSALS = [
     ([REDIS, "redis.existingSecret=s"], "redis.urlKey"),
     ([REDIS, "config.listen.public=0.0.0.0:80"], "listen.public"),
     ([REDIS, "config.tls.cert=/a"], "tls.existingSecret"),
+    ([REDIS, "tls.recordLayer=none"], "recordLayer"),
     ([REDIS, "tls.ticketKeys.existingSecret=tickets"], "tls.existingSecret"),
     ([REDIS, "config.api.keys[0].name=a"], "apiKeys"),
     ([REDIS, "podDisruptionBudget.minAvailable=1"], "one of maxUnavailable and minAvailable"),

@@ -7,6 +7,7 @@ programs=(
     chromium:chromium
     promtool:prometheus
     valgrind:valgrind
+    openssl:openssl
 )
 
 # The packages to install, as words.

@@ -12,6 +12,7 @@ pub mod door;
 pub mod logbook;
 pub mod metrics;
 pub mod node;
+pub mod over;
 pub mod process;
 pub mod proxy;
 pub mod raw;

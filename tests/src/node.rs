@@ -13,6 +13,7 @@ use crate::certs::Certificates;
 use crate::deadline::{PATIENCE, eventually};
 use crate::door::{self, Answer};
 use crate::metrics::Metrics;
+use crate::over::record_layer;
 use crate::process::Process;
 use crate::redis::Redis;
 
@@ -25,6 +26,7 @@ pub struct Node {
     internal: SocketAddr,
     tls: bool,
     _dir: TempDir,
+    _certificates: Option<Certificates>,
 }
 
 /// How a node is to be started.
@@ -103,7 +105,14 @@ impl Start {
     ///
     /// # Panics
     /// When it does not listen in time; the message has its log.
-    pub fn go(self) -> Node {
+    pub fn go(mut self) -> Node {
+        let mut certificates = None;
+        if let Some(layer) = record_layer() {
+            if !self.tls {
+                self = self.tls(certificates.insert(Certificates::new()));
+            }
+            self = self.set("tls.record_layer", layer);
+        }
         let dir = tempfile::tempdir().expect("a temporary directory");
         let process = Process::start(self.name.clone(), &mut self.command(dir.path()));
         let listening = process.err.find(PATIENCE, |line| {
@@ -117,7 +126,7 @@ impl Start {
             Ok(addresses) => addresses,
             Err(why) => panic!("{} does not listen: {why}\n{}", self.name, process.err.lines().join("\n")),
         };
-        let node = Node { process, public, internal, tls: self.tls, _dir: dir };
+        let node = Node { process, public, internal, tls: self.tls, _dir: dir, _certificates: certificates };
         eventually("the node is ready", PATIENCE, || (node.get("/health/ready").status == 200).then_some(()));
         node
     }

@@ -46,7 +46,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- define "tidegate.config" -}}
 {{- $config := deepCopy .Values.config -}}
 {{- if .Values.tls.existingSecret -}}
-{{- $_ := set $config "tls" (dict "cert" (printf "/etc/tidegate/tls/%s" .Values.tls.certKey) "key" (printf "/etc/tidegate/tls/%s" .Values.tls.keyKey)) -}}
+{{- $_ := set $config "tls" (dict "cert" (printf "/etc/tidegate/tls/%s" .Values.tls.certKey) "key" (printf "/etc/tidegate/tls/%s" .Values.tls.keyKey) "record_layer" .Values.tls.recordLayer) -}}
 {{- if .Values.tls.ticketKeys.existingSecret -}}
 {{- $_ := set $config.tls "ticket_keys" (printf "/etc/tidegate/ticket-keys/%s" .Values.tls.ticketKeys.key) -}}
 {{- end -}}

@@ -18,6 +18,7 @@ use tokio_rustls::TlsConnector;
 use super::stream::Stream;
 use super::{Error, Raw};
 use crate::deadline::PATIENCE;
+use crate::over::record_layer;
 
 /// The key and its answer from RFC 6455, 1.3.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -41,7 +42,7 @@ pub struct Upgrade {
 }
 
 impl Upgrade {
-    /// A good upgrade to `/connection/websocket` of the node at `to`.
+    /// A good upgrade to `/connection/websocket` of the node at `to`; over TLS if [`record_layer`] says so.
     pub fn at(to: SocketAddr) -> Self {
         let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         Self {
@@ -56,7 +57,7 @@ impl Upgrade {
             ],
             head: None,
             behind: Vec::new(),
-            tls: None,
+            tls: record_layer().map(|_| unverified()),
             source: None,
             receive_buffer: None,
             patience: PATIENCE,
@@ -105,10 +106,10 @@ impl Upgrade {
         self
     }
 
-    /// Over TLS with this configuration, such as `Certificates::client`.
+    /// Over TLS with this configuration, such as `Certificates::client`; with any certificate if all is over TLS.
     #[must_use]
     pub fn tls(mut self, config: Arc<ClientConfig>) -> Self {
-        self.tls = Some(config);
+        self.tls = Some(if record_layer().is_some() { unverified() } else { config });
         self
     }
 

@@ -73,7 +73,12 @@ impl Stream {
             Kind::Plain(socket) => Ok((Transport::Plain(to_mio(socket)?), Vec::new())),
             Kind::Tls(stream) => {
                 let (socket, engine, plaintext) = stream.into_parts();
-                Ok((Transport::Tls(to_mio(socket)?, engine), plaintext))
+                let socket = to_mio(socket)?;
+                let transport = match engine.compact() {
+                    Ok(compact) => Transport::Compact(socket, Box::new(compact?)),
+                    Err(engine) => Transport::Tls(socket, engine),
+                };
+                Ok((transport, plaintext))
             }
         }
     }

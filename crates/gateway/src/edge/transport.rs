@@ -7,7 +7,7 @@ use std::time::Duration;
 use mio::net::TcpStream;
 use tidegate_hub::Outbox;
 
-use super::tls::Engine;
+use super::tls::{Compact, Engine, Records};
 
 /// How many chunks one system call writes at most.
 const MAX_SLICES: usize = 64;
@@ -19,8 +19,10 @@ const RECORD_PLAINTEXT: usize = 16 * 1024;
 pub(crate) enum Transport {
     /// Bytes as they are.
     Plain(TcpStream),
-    /// TLS records.
+    /// TLS records by rustls.
     Tls(TcpStream, Box<Engine>),
+    /// TLS records by our own record layer.
+    Compact(TcpStream, Box<Compact>),
 }
 
 /// What a write came to.
@@ -36,7 +38,15 @@ impl Transport {
     /// The socket, for the poller.
     pub(crate) const fn socket(&mut self) -> &mut TcpStream {
         match self {
-            Self::Plain(socket) | Self::Tls(socket, _) => socket,
+            Self::Plain(socket) | Self::Tls(socket, _) | Self::Compact(socket, _) => socket,
+        }
+    }
+
+    fn records(&self) -> Option<&dyn Records> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(_, engine) => Some(&**engine),
+            Self::Compact(_, compact) => Some(&**compact),
         }
     }
 
@@ -53,31 +63,22 @@ impl Transport {
                 Ok((size, &mut scratch[..size]))
             }
             Self::Tls(socket, engine) => {
-                plaintext.clear();
-                if engine.peer_closed() {
-                    return Ok((0, plaintext));
-                }
-                let size = socket.read(scratch)?;
-                if let Err(error) = engine.receive(&mut scratch[..size], plaintext) {
-                    // The alert tells the peer why, if the socket takes it at once.
-                    let _ = send(socket, engine);
-                    return Err(error);
-                }
-                // An answer of TLS itself (a key update, an alert) need not wait for the next frame.
-                send(socket, engine)?;
-                Ok((size, plaintext))
+                Ok((read_tls(socket, &mut **engine, scratch, plaintext)?, plaintext))
+            }
+            Self::Compact(socket, compact) => {
+                Ok((read_tls(socket, &mut **compact, scratch, plaintext)?, plaintext))
             }
         }
     }
 
     /// Whether the peer has said, by TLS' close_notify, that it will send no more; the next read says so too.
     pub(crate) fn peer_closed(&self) -> bool {
-        matches!(self, Self::Tls(_, engine) if engine.peer_closed())
+        self.records().is_some_and(|records| records.peer_closed())
     }
 
     /// Whether TLS has something to send that the socket did not take.
     pub(crate) fn has_pending(&self) -> bool {
-        matches!(self, Self::Tls(_, engine) if !engine.outgoing().is_empty())
+        self.records().is_some_and(|records| !records.outgoing().is_empty())
     }
 
     /// Writes as much of the outbox as the socket takes; adds the bytes it took to `sent`.
@@ -89,18 +90,21 @@ impl Transport {
     ) -> io::Result<Written> {
         match self {
             Self::Plain(socket) => write_plain(socket, outbox, sent),
-            Self::Tls(socket, engine) => write_tls(socket, engine, outbox, scratch, sent),
+            Self::Tls(socket, engine) => write_tls(socket, &mut **engine, outbox, scratch, sent),
+            Self::Compact(socket, compact) => write_tls(socket, &mut **compact, outbox, scratch, sent),
         }
     }
 
     /// Says that nothing more will be written: close_notify for TLS, then a FIN. Where the socket has no room even for
     /// that, the peer does not read and learns it from the end of the connection.
     pub(crate) fn shutdown(&mut self) -> io::Result<()> {
-        if let Self::Tls(socket, engine) = self {
-            engine.send_close()?;
-            if send(socket, engine)? == Written::Blocked {
-                return Err(io::ErrorKind::WouldBlock.into());
-            }
+        let closed = match self {
+            Self::Plain(_) => Written::All,
+            Self::Tls(socket, engine) => close_tls(socket, &mut **engine)?,
+            Self::Compact(socket, compact) => close_tls(socket, &mut **compact)?,
+        };
+        if closed == Written::Blocked {
+            return Err(io::ErrorKind::WouldBlock.into());
         }
         self.socket().shutdown(Shutdown::Write)
     }
@@ -136,16 +140,43 @@ fn write_plain(socket: &mut TcpStream, outbox: &mut Outbox, sent: &mut u64) -> i
     Ok(Written::All)
 }
 
-fn write_tls(
+/// Reads once; what it decrypts to is in `plaintext` then. Returns how many bytes came from the socket.
+fn read_tls<R: Records>(
     socket: &mut TcpStream,
-    engine: &mut Engine,
+    records: &mut R,
+    scratch: &mut [u8],
+    plaintext: &mut Vec<u8>,
+) -> io::Result<usize> {
+    plaintext.clear();
+    if records.peer_closed() {
+        return Ok(0);
+    }
+    let size = socket.read(scratch)?;
+    if let Err(error) = records.receive(&mut scratch[..size], plaintext) {
+        // The alert tells the peer why, if the socket takes it at once.
+        let _ = send(socket, records);
+        return Err(error);
+    }
+    // An answer of TLS itself (a key update, an alert) need not wait for the next frame.
+    send(socket, records)?;
+    Ok(size)
+}
+
+fn close_tls<R: Records>(socket: &mut TcpStream, records: &mut R) -> io::Result<Written> {
+    records.send_close()?;
+    send(socket, records)
+}
+
+fn write_tls<R: Records>(
+    socket: &mut TcpStream,
+    records: &mut R,
     outbox: &mut Outbox,
     scratch: &mut Vec<u8>,
     sent: &mut u64,
 ) -> io::Result<Written> {
     loop {
         // What is encrypted goes before more is: a peer that does not read costs one record beside its outbox.
-        if send(socket, engine)? == Written::Blocked {
+        if send(socket, records)? == Written::Blocked {
             return Ok(Written::Blocked);
         }
         if outbox.is_empty() {
@@ -161,18 +192,18 @@ fn write_tls(
                 break;
             }
         }
-        engine.send(scratch)?;
+        records.send(scratch)?;
         outbox.advance(scratch.len());
         *sent += scratch.len() as u64;
     }
 }
 
-/// Sends what the engine has encrypted.
-fn send(socket: &mut TcpStream, engine: &mut Engine) -> io::Result<Written> {
-    while !engine.outgoing().is_empty() {
-        match socket.write(engine.outgoing()) {
+/// Sends what has been encrypted.
+fn send<R: Records>(socket: &mut TcpStream, records: &mut R) -> io::Result<Written> {
+    while !records.outgoing().is_empty() {
+        match socket.write(records.outgoing()) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(size) => engine.advance(size),
+            Ok(size) => records.advance(size),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Written::Blocked),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),

@@ -11,8 +11,8 @@ use tidegate_relay::{RedisSettings, RelaySettings, Secret};
 use super::machine::{self, Machine, RESERVED_FILES};
 use super::reader::Reader;
 use super::resolved::{
-    Api, ApiKey, Auth, Bound, Drain, Heartbeat, Limits, Listen, Log, LogFormat, Node, Outbox, Scope,
-    Settings, Tls,
+    Api, ApiKey, Auth, Bound, Drain, Heartbeat, Limits, Listen, Log, LogFormat, Node, Outbox, RecordLayer,
+    Scope, Settings, Tls,
 };
 use super::value::{address, duration, flag, number, one_of, path, size, text, word};
 
@@ -34,6 +34,9 @@ const SCOPES: [(&str, Scope); 3] =
 
 const FORMATS: [(&str, LogFormat); 3] =
     [("auto", LogFormat::Auto), ("human", LogFormat::Human), ("json", LogFormat::Json)];
+
+const RECORD_LAYERS: [(&str, RecordLayer); 2] =
+    [("rustls", RecordLayer::Rustls), ("compact", RecordLayer::Compact)];
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
@@ -134,7 +137,8 @@ fn tls(reader: &mut Reader<'_>) -> Option<Tls> {
     if let Some(Err(advice)) = ticket_keys.as_deref().map(super::ticket_keys::read) {
         reader.problem("tls.ticket_keys", advice);
     }
-    let tls = Tls { cert: cert?, key: key?, ticket_keys };
+    let record_layer = reader.take("tls.record_layer", one_of(&RECORD_LAYERS));
+    let tls = Tls { cert: cert?, key: key?, ticket_keys, record_layer };
     if let Err((key, advice)) = super::certificate::check(&tls) {
         reader.problem(key, advice);
     }

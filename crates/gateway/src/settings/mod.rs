@@ -22,7 +22,7 @@ mod value;
 pub(crate) use layers::{Assignment, Sources};
 pub(crate) use machine::Machine;
 pub(crate) use problem::Problems;
-pub(crate) use resolved::{ApiKey, Limits, Log, LogFormat, Scope, Settings, Tls};
+pub(crate) use resolved::{ApiKey, Limits, Log, LogFormat, RecordLayer, Scope, Settings, Tls};
 pub(crate) use ticket_keys::{TicketKey, read as read_ticket_keys};
 
 /// Settings that passed every check.

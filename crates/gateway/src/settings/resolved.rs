@@ -69,6 +69,17 @@ pub(crate) struct Tls {
     pub key: PathBuf,
     /// Keys of session tickets, shared by nodes; `None`: each process has its own.
     pub ticket_keys: Option<PathBuf>,
+    /// Who encrypts after the handshake.
+    pub record_layer: RecordLayer,
+}
+
+/// Who encrypts and decrypts a connection's records after the handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RecordLayer {
+    /// rustls.
+    Rustls,
+    /// The node's own record layer where the connection speaks TLS 1.3, else rustls.
+    Compact,
 }
 
 /// What bounds clients.

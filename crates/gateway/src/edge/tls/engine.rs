@@ -7,6 +7,10 @@ use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus, WriteTraffic};
 use rustls::{HandshakeKind, ProtocolVersion, ServerConfig};
 
+use super::sealing::{Half, supported};
+use super::secrets::Heard;
+use super::{Compact, Records};
+
 /// The largest plaintext of one record (RFC 8446, 5.1).
 pub(crate) const MAX_PLAINTEXT: usize = 16 * 1024;
 
@@ -28,11 +32,21 @@ pub(crate) struct Engine {
     sent: usize,
     handshaking: bool,
     peer_closed: bool,
+    /// Whether anything was received since the last record was sent.
+    unanswered: bool,
+    /// Hears the secrets, if the settings ask for our own record layer after the handshake.
+    heard: Option<Arc<Heard>>,
 }
 
 impl Engine {
     /// A connection that has yet to shake hands.
     pub(crate) fn new(config: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
+        let (config, heard) = if config.enable_secret_extraction {
+            let (config, heard) = Heard::of_one(&config);
+            (config, Some(heard))
+        } else {
+            (config, None)
+        };
         Ok(Self {
             conn: UnbufferedServerConnection::new(config)?,
             incoming: Vec::new(),
@@ -40,6 +54,8 @@ impl Engine {
             sent: 0,
             handshaking: true,
             peer_closed: false,
+            unanswered: false,
+            heard,
         })
     }
 
@@ -57,34 +73,6 @@ impl Engine {
     /// Whether the handshake is still going on.
     pub(crate) const fn handshaking(&self) -> bool {
         self.handshaking
-    }
-
-    /// Whether the peer said that it will send no more.
-    pub(crate) const fn peer_closed(&self) -> bool {
-        self.peer_closed
-    }
-
-    /// Takes received bytes and appends what they decrypt to. Anything to answer (handshake, key update, alert) is
-    /// put into the outgoing bytes; after an error these hold the alert to send.
-    pub(crate) fn receive(&mut self, received: &mut [u8], plaintext: &mut Vec<u8>) -> io::Result<()> {
-        if self.incoming.is_empty() {
-            let used = self.process(received, plaintext)?;
-            if used < received.len() {
-                self.incoming.extend_from_slice(&received[used..]);
-            }
-        } else {
-            self.incoming.extend_from_slice(received);
-            let mut incoming = std::mem::take(&mut self.incoming);
-            let used = self.process(&mut incoming, plaintext)?;
-            if used < incoming.len() {
-                incoming.drain(..used);
-                self.incoming = incoming;
-            }
-        }
-        if self.incoming.len() > MAX_INCOMING {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "tls: unfinished record is too large"));
-        }
-        Ok(())
     }
 
     /// Runs rustls over `input` as far as it goes; returns how many bytes it is done with.
@@ -147,17 +135,6 @@ impl Engine {
         }
     }
 
-    /// Encrypts up to [`MAX_PLAINTEXT`] bytes into the outgoing bytes.
-    pub(crate) fn send(&mut self, plaintext: &[u8]) -> io::Result<()> {
-        debug_assert!(plaintext.len() <= MAX_PLAINTEXT);
-        self.writing(plaintext.len() + RECORD_OVERHEAD, |traffic, out| traffic.encrypt(plaintext, out))
-    }
-
-    /// Puts the alert that ends our side into the outgoing bytes.
-    pub(crate) fn send_close(&mut self) -> io::Result<()> {
-        self.writing(RECORD_OVERHEAD, |traffic, out| traffic.queue_close_notify(out))
-    }
-
     /// Appends what `encode` writes, behind what TLS itself has to say (a key update's answer).
     ///
     /// rustls remembers places in the unfinished input, so it is shown that input even when only writing: an empty
@@ -187,18 +164,83 @@ impl Engine {
         written
     }
 
-    /// Bytes to send.
-    pub(crate) fn outgoing(&self) -> &[u8] {
+    /// Gives the connection to our own record layer, if the settings ask for it and it can go on where rustls stands;
+    /// else gives itself back.
+    pub(crate) fn compact(mut self: Box<Self>) -> Result<io::Result<Compact>, Box<Self>> {
+        // Asked once: whoever stays with rustls needs the secrets no more.
+        let heard = self.heard.take().and_then(|heard| heard.take());
+        let tls13 = self.conn.protocol_version() == Some(ProtocolVersion::TLSv1_3);
+        let supported = self.conn.negotiated_cipher_suite().is_some_and(|suite| supported(suite.suite()));
+        // What rustls has not finished cannot be taken from it: a record or handshake message cut in two, or what it
+        // means to send with the next record, such as the answer to a key update.
+        let idle =
+            self.incoming.is_empty() && self.outgoing().is_empty() && !self.unanswered && !self.peer_closed;
+        if !(tls13 && supported && idle && !self.handshaking) {
+            return Err(self);
+        }
+        let Some((client, server)) = heard else { return Err(self) };
+        // Of the kernel connection itself nothing is needed: what it would keep is heard of already, in a tenth of the
+        // bytes.
+        let (keys, _) = match self.conn.dangerous_into_kernel_connection() {
+            Ok(taken) => taken,
+            Err(error) => return Ok(Err(invalid(error))),
+        };
+        let halves = (Half::new(keys.tx, server), Half::new(keys.rx, client));
+        Ok(match halves {
+            (Some(write), Some(read)) => Ok(Compact::new(write, read)),
+            _ => Err(io::Error::other("tls: the keys are not those of the handshake")),
+        })
+    }
+}
+
+impl Records for Engine {
+    fn receive(&mut self, received: &mut [u8], plaintext: &mut Vec<u8>) -> io::Result<()> {
+        self.unanswered = true;
+        if self.incoming.is_empty() {
+            let used = self.process(received, plaintext)?;
+            if used < received.len() {
+                self.incoming.extend_from_slice(&received[used..]);
+            }
+        } else {
+            self.incoming.extend_from_slice(received);
+            let mut incoming = std::mem::take(&mut self.incoming);
+            let used = self.process(&mut incoming, plaintext)?;
+            if used < incoming.len() {
+                incoming.drain(..used);
+                self.incoming = incoming;
+            }
+        }
+        if self.incoming.len() > MAX_INCOMING {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "tls: unfinished record is too large"));
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, plaintext: &[u8]) -> io::Result<()> {
+        debug_assert!(plaintext.len() <= MAX_PLAINTEXT);
+        self.writing(plaintext.len() + RECORD_OVERHEAD, |traffic, out| traffic.encrypt(plaintext, out))?;
+        self.unanswered = false;
+        Ok(())
+    }
+
+    fn send_close(&mut self) -> io::Result<()> {
+        self.writing(RECORD_OVERHEAD, |traffic, out| traffic.queue_close_notify(out))
+    }
+
+    fn outgoing(&self) -> &[u8] {
         &self.outgoing[self.sent..]
     }
 
-    /// The socket took `size` of the outgoing bytes.
-    pub(crate) fn advance(&mut self, size: usize) {
+    fn advance(&mut self, size: usize) {
         self.sent += size;
         if self.sent >= self.outgoing.len() {
             self.outgoing = Vec::new();
             self.sent = 0;
         }
+    }
+
+    fn peer_closed(&self) -> bool {
+        self.peer_closed
     }
 }
 

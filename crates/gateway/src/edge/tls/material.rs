@@ -10,7 +10,7 @@ use rustls::server::{NoServerSessionStorage, ProducesTickets};
 use rustls::{CipherSuite, ServerConfig};
 
 use super::tickets::Tickets;
-use crate::settings::Tls;
+use crate::settings::{RecordLayer, Tls};
 
 /// TLS 1.3 tickets sent after a handshake. A client that comes back uses one and gets the next; another one would cost
 /// its bytes and its encryption for clients that open several connections at once and share their tickets.
@@ -67,6 +67,7 @@ pub(crate) fn load(tls: &Tls) -> Result<Material, TlsError> {
         .with_no_client_auth()
         .with_single_cert(chain, key)?;
     config.ignore_client_order = true;
+    config.enable_secret_extraction = tls.record_layer == RecordLayer::Compact;
     // WebSocket's opening handshake is HTTP/1.1; no other protocol is spoken here.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     // Tickets carry all there is of a session, so none is remembered here: rustls would keep 256 of them behind a lock,
@@ -150,7 +151,12 @@ mod tests {
         use CipherSuite as S;
         let dir = tempfile::tempdir().expect("a directory");
         let root = write_pair(dir.path());
-        let tls = Tls { cert: dir.path().join("crt"), key: dir.path().join("key"), ticket_keys: None };
+        let tls = Tls {
+            cert: dir.path().join("crt"),
+            key: dir.path().join("key"),
+            ticket_keys: None,
+            record_layer: RecordLayer::Rustls,
+        };
         let material = load(&tls).expect("a good pair");
         for (client, taken) in [
             (&[S::TLS13_AES_256_GCM_SHA384, S::TLS13_AES_128_GCM_SHA256][..], S::TLS13_AES_128_GCM_SHA256),

@@ -9,6 +9,7 @@ use actix_rt::net::TcpStream;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::Records as _;
 use super::engine::{Engine, MAX_PLAINTEXT};
 
 /// How much is read from the socket at once while a connection is still HTTP.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, SupportedProtocolVersion};
 
-use super::Engine;
 use super::engine::MAX_PLAINTEXT;
+use super::{Engine, Records as _};
 
 /// A client and an engine that trust each other, with nothing exchanged yet.
 fn pair(version: &'static SupportedProtocolVersion) -> (ClientConnection, Engine) {
