@@ -36,9 +36,10 @@ const WORDS: [(&str, &str); 8] = [
     ),
     (
         "Polling",
-        "The same updates to the same clients: an update of 128 bytes to each every two seconds. HTTP is served by \
-         the baseline on kept-alive connections, with the headers that browsers send. Bytes are those of the \
-         clients' sockets, headers included, TCP and IP not.",
+        "The same updates to the same clients: an update of 128 bytes to each every two seconds. HTTP is served by the \
+         baseline on kept-alive connections, with the headers that browsers send. Bytes are those of the clients' \
+         sockets, headers included, TCP and IP not. Updates are published by a client, and Tidegate says which one: \
+         that is what its updates have more than the baseline's.",
     ),
     (
         "Scaling",

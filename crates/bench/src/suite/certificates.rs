@@ -58,3 +58,37 @@ fn at(directory: &Path, name: &str) -> Certificate {
 fn write(path: &Path, text: &str) -> Result<(), Error> {
     std::fs::write(path, text).map_err(Error::io("write a certificate"))
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failing test is what should happen")]
+    use rustls::ServerConfig;
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+    use super::*;
+
+    /// A server accepts them together only if the key is the certificate's.
+    fn serves(certificate: &Certificate) -> bool {
+        let chain = CertificateDer::pem_file_iter(&certificate.cert).unwrap().map(Result::unwrap).collect();
+        let key = PrivateKeyDer::from_pem_file(&certificate.key).unwrap();
+        ServerConfig::builder_with_provider(std::sync::Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .is_ok()
+    }
+
+    #[test]
+    fn a_server_can_be_started_with_either_kind_of_certificate() {
+        let directory = tempfile::tempdir().unwrap();
+        let made = ecdsa(directory.path()).unwrap();
+        assert!(serves(&made));
+        match rsa(directory.path()) {
+            Ok(made) => assert!(serves(&made)),
+            // Where there is no openssl the sentence says what to install.
+            Err(error) => assert!(error.to_string().contains("install the package openssl"), "{error}"),
+        }
+    }
+}
