@@ -96,7 +96,7 @@ pub(crate) fn gateway(program: &Path, settings: &[String]) -> Result<Started, Er
         command.arg("--set").arg(set);
     }
     command.arg("--dev");
-    Started::new(&format!("{} (--gateway)", program.display()), command, public)
+    Started::new("the gateway (--gateway)", command, public)
 }
 
 /// The baseline, with these arguments beside.
