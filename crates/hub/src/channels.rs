@@ -6,7 +6,7 @@
 //!
 //! Not here: what a session knows of its subscriptions, and the effects a change has (both in `membership`).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use ahash::RandomState;
 use smallvec::SmallVec;
@@ -24,6 +24,8 @@ const SHRINK_ABOVE: usize = 64;
 #[derive(Debug, Default)]
 pub(crate) struct Channels {
     by_name: HashMap<ChannelName, u32, RandomState>,
+    /// Slots of the channels whose newest publication alone waits for those who cannot keep up.
+    latest: HashSet<u32, RandomState>,
     table: Table<Channel>,
     /// Slots that are used again, the latest first.
     free: Vec<u32>,
@@ -36,8 +38,6 @@ pub(crate) struct Channels {
 #[derive(Debug)]
 struct Channel {
     name: ChannelName,
-    /// Whether only its newest publication waits for those who cannot keep up.
-    latest: bool,
     hearing: Hearing,
 }
 
@@ -92,13 +92,16 @@ impl Channels {
 
     /// A new channel that waits for the relay.
     pub(crate) fn begin(&mut self, name: ChannelName, latest: bool) -> u32 {
-        let channel = Channel { name: name.clone(), latest, hearing: Hearing::Joining(Vec::new()) };
+        let channel = Channel { name: name.clone(), hearing: Hearing::Joining(Vec::new()) };
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots += 1;
             self.slots - 1
         });
         self.table.put(slot, channel);
         self.by_name.insert(name, slot);
+        if latest {
+            self.latest.insert(slot);
+        }
         slot
     }
 
@@ -183,6 +186,12 @@ impl Channels {
         if self.by_name.capacity() > SHRINK_ABOVE && self.by_name.len() < self.by_name.capacity() / 4 {
             self.by_name.shrink_to(self.by_name.len() * 2);
         }
+        if !self.latest.is_empty() {
+            self.latest.remove(&slot);
+            if self.latest.capacity() > SHRINK_ABOVE && self.latest.len() < self.latest.capacity() / 4 {
+                self.latest.shrink_to(self.latest.len() * 2);
+            }
+        }
         Some(channel.name)
     }
 
@@ -201,7 +210,7 @@ impl Channels {
 
     /// Whether only its newest publication waits for those who cannot keep up.
     pub(crate) fn is_latest(&self, slot: u32) -> bool {
-        self.table.get(slot).is_some_and(|channel| channel.latest)
+        !self.latest.is_empty() && self.latest.contains(&slot)
     }
 
     /// How many channels there are.

@@ -20,15 +20,40 @@ use crate::outbox::{Chunk, Full, Outbox, Queue};
 
 /// A chunk with publications of a channel of newest values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Waiting {
+struct Mark {
     /// The channel's slot.
     channel: u32,
-    /// The chunk's number: that of the queue's first one plus its place behind it.
+    /// The chunk's number.
     number: u32,
 }
 
-/// The list of them, in the order of their numbers. Some may be written already: they are told by their numbers.
-pub(crate) type Newest = SmallVec<[Waiting; 2]>;
+/// What an outbox knows of newest values. Chunks are numbered in their order.
+#[derive(Debug, Default)]
+pub(crate) struct Newest {
+    /// In the order of their numbers. Some may be written already: they are told by their numbers.
+    marks: SmallVec<[Mark; 2]>,
+    /// The number of the queue's first chunk.
+    number: u32,
+    /// Whether a write has left something here.
+    behind: bool,
+}
+
+impl Newest {
+    /// The queue's first chunk is written.
+    pub(crate) const fn first_went(&mut self) {
+        self.number = self.number.wrapping_add(1);
+    }
+
+    /// The place of a chunk behind the first one. Beyond the queue's end for one that is written.
+    const fn place(&self, number: u32) -> usize {
+        number.wrapping_sub(self.number) as usize
+    }
+
+    fn mark(&mut self, channel: u32, place: usize) {
+        let number = self.number.wrapping_add(index(place));
+        self.marks.push(Mark { channel, number });
+    }
+}
 
 impl Outbox {
     /// Adds publications of a channel of newest values: all of them, or the last alone if the socket is behind or the
@@ -43,55 +68,44 @@ impl Outbox {
         max: usize,
     ) -> Result<u64, Full> {
         let mut skipped = 0;
-        if !self.queue.as_ref().is_some_and(|queue| queue.behind) {
+        let mut behind = self.queue.as_deref().is_some_and(Queue::is_behind);
+        if !behind {
             if self.push_shared(run.frames(codec), max).is_ok() {
                 self.mark_last(channel);
                 return Ok(0);
             }
             skipped += self.fall_behind();
+            behind = self.queue.is_some();
         }
         skipped += run.len() as u64 - 1;
         let newest = run.newest(codec);
-        let waiting = self.queue.as_mut().and_then(|queue| {
-            queue.forget_written();
-            let waiting = queue.latest.iter().find(|waiting| waiting.channel == channel)?;
-            let chunk = queue.chunk_mut(waiting.number)?;
-            let before = chunk.as_slice().len();
-            *chunk = Chunk::Shared(newest.clone());
-            queue.bytes = queue.bytes - before + newest.len();
-            Some(())
-        });
-        if waiting.is_some() {
+        if self.queue.as_mut().is_some_and(|queue| queue.replace(channel, newest)) {
             skipped += 1;
         } else {
-            let behind = self.queue.is_some();
             self.push_chunk(Chunk::Shared(newest.clone()));
             self.mark_last(channel);
-            if let Some(queue) = &mut self.queue {
-                queue.behind = behind;
-            }
         }
-        while self.weight() > max / 2 {
+        // Dropping the oldest leaves the one that was just added.
+        while behind && self.weight() > max / 2 {
             let Some(queue) = &mut self.queue else { break };
-            let held: usize = queue.latest.iter().map(|waiting| queue.weight_of(waiting.number)).sum();
-            if held <= max / 2 && self.weight() <= max {
+            if queue.newest_weight() <= max / 2 && self.weight() <= max {
                 break;
             }
             let Some(queue) = &mut self.queue else { break };
-            let Some(oldest) = queue.latest.iter().position(|waiting| waiting.channel != channel) else {
-                return if self.weight() <= max { Ok(skipped) } else { Err(Full) };
-            };
-            queue.drop_waiting(oldest);
+            if !queue.drop_oldest(channel) {
+                break;
+            }
             skipped += 1;
         }
-        Ok(skipped)
+        if self.weight() > max { Err(Full) } else { Ok(skipped) }
     }
 
     /// A write has left bytes behind: of each channel of newest values only the newest publication stays. Says how many
     /// went.
     pub(crate) fn fall_behind(&mut self) -> u64 {
         let Some(queue) = &mut self.queue else { return 0 };
-        if std::mem::replace(&mut queue.behind, true) || queue.latest.is_empty() {
+        let newest = queue.newest.get_or_insert_default();
+        if std::mem::replace(&mut newest.behind, true) || newest.marks.is_empty() {
             return 0;
         }
         queue.keep_newest()
@@ -99,98 +113,104 @@ impl Outbox {
 
     /// The session left the channel: what waits of it is as any other frame, and what comes later is not the same.
     pub(crate) fn forget(&mut self, channel: u32) {
-        if let Some(queue) = &mut self.queue {
-            queue.latest.retain(|waiting| waiting.channel != channel);
+        if let Some(queue) = &mut self.queue
+            && let Some(newest) = &mut queue.newest
+        {
+            newest.marks.retain(|mark| mark.channel != channel);
         }
     }
 
     /// The last chunk is one of this channel.
     fn mark_last(&mut self, channel: u32) {
         if let Some(queue) = &mut self.queue {
-            let number = queue.number.wrapping_add(index(queue.rest.len()));
-            queue.latest.push(Waiting { channel, number });
+            let place = queue.rest.len();
+            queue.newest.get_or_insert_default().mark(channel, place);
         }
     }
 }
 
 impl Queue {
-    /// A chunk's place, if it is not written yet.
-    fn place(&self, number: u32) -> Option<usize> {
-        let place = number.wrapping_sub(self.number) as usize;
-        (place <= self.rest.len()).then_some(place)
+    fn is_behind(&self) -> bool {
+        self.newest.as_ref().is_some_and(|newest| newest.behind)
     }
 
-    /// A chunk that nothing of is written.
-    fn chunk_mut(&mut self, number: u32) -> Option<&mut Chunk> {
-        match self.place(number)? {
-            0 if self.written > 0 => None,
-            0 => Some(&mut self.first),
-            place => self.rest.get_mut(place - 1),
-        }
+    /// A chunk by its place.
+    fn chunk_mut(&mut self, place: usize) -> Option<&mut Chunk> {
+        if place == 0 { Some(&mut self.first) } else { self.rest.get_mut(place - 1) }
     }
 
-    /// What a chunk weighs in the outbox's bound.
-    fn weight_of(&self, number: u32) -> usize {
-        let chunk = match self.place(number) {
-            Some(0) => Some(&self.first),
-            Some(place) => self.rest.get(place - 1),
-            None => None,
-        };
-        chunk.map_or(0, |chunk| chunk.as_slice().len() + size_of::<Chunk>())
-    }
-
-    /// Forgets the marks of chunks that are written, or begun.
-    fn forget_written(&mut self) {
-        let begun = usize::from(self.written > 0);
-        let (number, chunks) = (self.number, self.rest.len() + 1);
-        self.latest.retain(|waiting| {
-            let place = waiting.number.wrapping_sub(number) as usize;
+    /// Puts a frame in the place of the one that waits of its channel, if one does of which nothing is written.
+    fn replace(&mut self, channel: u32, frame: &Bytes) -> bool {
+        let (begun, chunks) = (usize::from(self.written > 0), self.rest.len() + 1);
+        let Some(newest) = &mut self.newest else { return false };
+        let number = newest.number;
+        newest.marks.retain(|mark| {
+            let place = mark.number.wrapping_sub(number) as usize;
             place >= begun && place < chunks
         });
+        let Some(mark) = newest.marks.iter().find(|mark| mark.channel == channel) else { return false };
+        let place = newest.place(mark.number);
+        let Some(chunk) = self.chunk_mut(place) else { return false };
+        let before = std::mem::replace(chunk, Chunk::Shared(frame.clone()));
+        self.bytes = self.bytes - before.as_slice().len() + frame.len();
+        true
     }
 
-    /// Takes a waiting chunk out. There is another one beside it.
-    fn drop_waiting(&mut self, at: usize) {
-        let waiting = self.latest.remove(at);
-        let gone = match self.place(waiting.number) {
-            Some(0) => {
-                let Some(next) = self.rest.pop_front() else { return };
-                self.number = self.number.wrapping_add(1);
-                Some(std::mem::replace(&mut self.first, next))
-            }
-            Some(place) => {
+    /// What the marked chunks weigh in the outbox's bound.
+    fn newest_weight(&self) -> usize {
+        let Some(newest) = &self.newest else { return 0 };
+        let chunk = |mark: &Mark| match newest.place(mark.number) {
+            0 => Some(&self.first),
+            place => self.rest.get(place - 1),
+        };
+        let weight = |chunk: &Chunk| chunk.as_slice().len() + size_of::<Chunk>();
+        newest.marks.iter().filter_map(chunk).map(weight).sum()
+    }
+
+    /// Drops the oldest marked chunk that is not of this channel. There is another chunk beside it.
+    fn drop_oldest(&mut self, channel: u32) -> bool {
+        let Some(newest) = &mut self.newest else { return false };
+        let Some(at) = newest.marks.iter().position(|mark| mark.channel != channel) else { return false };
+        let mark = newest.marks.remove(at);
+        let gone = match newest.place(mark.number) {
+            0 => self.rest.pop_front().map(|next| {
+                newest.first_went();
+                std::mem::replace(&mut self.first, next)
+            }),
+            place => {
                 // Those behind it move up.
-                for later in self.latest.iter_mut().skip(at) {
+                for later in newest.marks.iter_mut().skip(at) {
                     later.number = later.number.wrapping_sub(1);
                 }
                 self.rest.remove(place - 1)
             }
-            None => None,
         };
         self.bytes -= gone.map_or(0, |chunk| chunk.as_slice().len());
+        true
     }
 
     /// Keeps of each marked channel the newest frame, and what the socket has begun to take. Says how many frames went.
     fn keep_newest(&mut self) -> u64 {
-        let marks = std::mem::take(&mut self.latest);
-        let mut newest = Newest::new();
-        for waiting in marks.iter().rev() {
-            if !newest.iter().any(|later| later.channel == waiting.channel) {
-                newest.push(*waiting);
+        let Some(mut known) = self.newest.take() else { return 0 };
+        let marks = std::mem::take(&mut known.marks);
+        let mut newest = SmallVec::<[Mark; 2]>::new();
+        for mark in marks.iter().rev() {
+            if !newest.iter().any(|later| later.channel == mark.channel) {
+                newest.push(*mark);
             }
         }
-        let base = self.number;
         let first = std::mem::replace(&mut self.first, Chunk::Own(Vec::new()));
         let chunks = std::iter::once(first).chain(std::mem::take(&mut self.rest));
         let mut written = std::mem::take(&mut self.written);
-        let mut marks =
-            marks.iter().filter(|waiting| waiting.number.wrapping_sub(base) < u32::MAX / 2).peekable();
+        let base = known.number;
+        // Those of chunks that are written have numbers before the first one's.
+        let mut marks = marks.iter().filter(|mark| mark.number.wrapping_sub(base) < u32::MAX / 2).peekable();
         let mut skipped = 0;
-        self.number = 0;
+        known.number = 0;
         for (place, chunk) in chunks.enumerate() {
             let begun = std::mem::take(&mut written);
             let number = base.wrapping_add(index(place));
-            let Some(mark) = marks.next_if(|waiting| waiting.number == number) else {
+            let Some(mark) = marks.next_if(|mark| mark.number == number) else {
                 self.written = self.written.max(begun);
                 self.rest.push_back(chunk);
                 continue;
@@ -204,10 +224,11 @@ impl Queue {
             skipped += frames.whole;
             if newest.contains(mark) && frames.whole > 0 {
                 skipped -= 1;
-                self.latest.push(Waiting { channel: mark.channel, number: index(self.rest.len()) });
+                known.mark(mark.channel, self.rest.len());
                 self.rest.push_back(Chunk::Shared(part(&bytes, frames.last)));
             }
         }
+        self.newest = Some(known);
         // There is one: of what was marked, too, the newest stayed or what was begun.
         if let Some(first) = self.rest.pop_front() {
             self.first = first;

@@ -36,12 +36,8 @@ pub(crate) struct Queue {
     pub(crate) written: usize,
     /// What is left of all chunks together.
     pub(crate) bytes: usize,
-    /// How many chunks there were before `first`.
-    pub(crate) number: u32,
-    /// Whether a write has left something here.
-    pub(crate) behind: bool,
-    /// Which chunks are of channels of newest values.
-    pub(crate) latest: Newest,
+    /// Which chunks are of channels of newest values; none while there is nothing to know.
+    pub(crate) newest: Option<Box<Newest>>,
 }
 
 /// One whole frame or several: never a part of one, so the start of a chunk is a place where the stream can be cut.
@@ -61,9 +57,8 @@ impl Chunk {
 }
 
 impl Queue {
-    fn new(first: Chunk) -> Self {
-        let (rest, latest) = (VecDeque::new(), Newest::new());
-        Self { first, rest, written: 0, bytes: 0, number: 0, behind: false, latest }
+    const fn new(first: Chunk) -> Self {
+        Self { first, rest: VecDeque::new(), written: 0, bytes: 0, newest: None }
     }
 
     fn last_mut(&mut self) -> &mut Chunk {
@@ -114,7 +109,9 @@ impl Outbox {
             let Some(next) = queue.rest.pop_front() else { break };
             queue.written -= queue.first.as_slice().len();
             queue.first = next;
-            queue.number = queue.number.wrapping_add(1);
+            if let Some(newest) = &mut queue.newest {
+                newest.first_went();
+            }
         }
     }
 

@@ -12,7 +12,7 @@ use tidegate_protocol::{ChannelName, Codec, Control, Disconnect, ErrorCode, Repl
 use crate::broadcast::{Broadcast, Run};
 use crate::channels::Channels;
 use crate::effect::Effect;
-use crate::outbox::Outbox;
+use crate::outbox::{Full, Outbox};
 use crate::policy::{Authenticator, Policy};
 use crate::session::{Session, State, opcode};
 use crate::sessions::Sessions;
@@ -157,18 +157,29 @@ impl Shard {
     pub fn deliver(&mut self, publications: &[Arc<Broadcast>]) -> usize {
         let Some(first) = publications.first() else { return 0 };
         let Some(channel) = self.channels.find(first.publication().channel.as_str()) else { return 0 };
-        let (latest, max) = (self.channels.is_latest(channel), self.policy.outbox_max_bytes);
         let run = Run::new(publications);
+        let max = self.policy.outbox_max_bytes;
+        if self.channels.is_latest(channel) {
+            self.each_member(channel, &run, |sessions, index| sessions.push_latest(index, channel, &run, max))
+        } else {
+            self.each_member(channel, &run, |sessions, index| {
+                sessions.push_shared(index, max, |codec| run.frames(codec))
+            })
+        }
+    }
+
+    /// Pushes a run to each member of a channel; ends those who cannot take it. Says how many members there are.
+    fn each_member(
+        &mut self,
+        channel: u32,
+        run: &Run<'_>,
+        mut push: impl FnMut(&mut Sessions, u32) -> Result<(), Full>,
+    ) -> usize {
         let members = self.channels.members(channel).len();
         let mut slow = Vec::new();
         for &index in self.channels.members(channel) {
-            let pushed = if latest {
-                self.sessions.push_latest(index, channel, &run, max)
-            } else {
-                self.sessions.push_shared(index, max, |codec| run.frames(codec))
-            };
-            match pushed {
-                Ok(()) => self.tally.sent[SENT_PUBLICATION] += publications.len() as u64,
+            match push(&mut self.sessions, index) {
+                Ok(()) => self.tally.sent[SENT_PUBLICATION] += run.len() as u64,
                 // Ending it changes the list of members, so it waits.
                 Err(_) => slow.push(index),
             }

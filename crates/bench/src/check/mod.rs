@@ -73,7 +73,7 @@ const fn allocations(name: &'static str, unit: &'static str, operation: &'static
 }
 
 /// All figures. Rounds are so many that an operation has ten million instructions: what varies beside it is far less.
-const FIGURES: [Figure; 17] = [
+const FIGURES: [Figure; 18] = [
     instructions("encode JSON", "instructions a publication", "encode-json", 8_000),
     instructions("encode Protobuf", "instructions a publication", "encode-protobuf", 8_000),
     instructions("parse JSON", "instructions a publish command", "parse-json", 4_000),
@@ -82,6 +82,7 @@ const FIGURES: [Figure; 17] = [
     allocations("fan-out, one publication, heap", "allocations a delivery", "fanout-one", 20),
     instructions("fan-out, a run of 16", "instructions a delivery", "fanout-run", 4),
     allocations("fan-out, a run of 16, heap", "allocations a delivery", "fanout-run", 4),
+    instructions("fan-out, newest values, all behind", "instructions a delivery", "fanout-latest", 20),
     instructions("direct, a channel each", "instructions a delivery", "direct", 5),
     allocations("direct, a channel each, heap", "allocations a delivery", "direct", 5),
     instructions("publish, command to reply", "instructions a command", "publish", 2_000),

@@ -40,9 +40,8 @@ impl Authenticator for ByToken {
 }
 
 impl Crowd {
-    pub(crate) fn new() -> Self {
-        let everything =
-            Namespace { subscribe: Right::Anyone, publish: Right::Anyone, delivery: Delivery::Every };
+    pub(crate) fn new(delivery: Delivery) -> Self {
+        let everything = Namespace { subscribe: Right::Anyone, publish: Right::Anyone, delivery };
         let policy = Policy {
             namespaces: HashMap::new(),
             any_namespace: Some(everything),
@@ -64,7 +63,12 @@ impl Crowd {
 
     /// So many sessions with a user and a subscription each, in JSON, with nothing left to write.
     pub(crate) fn of(count: usize, channel: impl Fn(usize) -> String) -> Self {
-        let mut crowd = Self::new();
+        Self::with(Delivery::Every, count, channel)
+    }
+
+    /// The same, in a namespace that delivers so.
+    pub(crate) fn with(delivery: Delivery, count: usize, channel: impl Fn(usize) -> String) -> Self {
+        let mut crowd = Self::new(delivery);
         crowd.sessions.reserve_exact(count);
         for number in 0..count {
             let hello = hello(number, &channel(number));
@@ -109,6 +113,16 @@ impl Crowd {
                     outbox.advance(black_box(size));
                 }
             }
+        }
+    }
+
+    /// Every socket takes a byte of what waits, and no more.
+    pub(crate) fn block(&mut self) {
+        for session in &self.sessions {
+            if let Some(outbox) = self.shard.outbox(*session) {
+                outbox.advance(1);
+            }
+            self.shard.blocked(*session);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use tidegate_hub::Tick;
+use tidegate_hub::{Delivery, Tick};
 use tidegate_protocol::frame::{Decoder, Event, Limits};
 use tidegate_protocol::{ChannelName, Codec};
 
@@ -21,13 +21,14 @@ const RUN: usize = 16;
 pub(crate) type Operation = Box<dyn FnMut() -> usize>;
 
 /// All names that `prepare` knows.
-pub(crate) const NAMES: [&str; 12] = [
+pub(crate) const NAMES: [&str; 13] = [
     "encode-json",
     "encode-protobuf",
     "parse-json",
     "parse-protobuf",
     "fanout-one",
     "fanout-run",
+    "fanout-latest",
     "direct",
     "publish",
     "connect",
@@ -45,6 +46,7 @@ pub(crate) fn prepare(name: &str) -> Option<Operation> {
         "parse-protobuf" => parse(Codec::Protobuf, 2, protobuf_publish()),
         "fanout-one" => fanout(1),
         "fanout-run" => fanout(RUN),
+        "fanout-latest" => fanout_latest(),
         "direct" => direct(),
         "publish" => publish(),
         "connect" => connect(),
@@ -140,6 +142,20 @@ fn fanout(run: usize) -> Operation {
     })
 }
 
+/// One channel of newest values, a thousand subscribers whose sockets take nothing more: each publication takes the
+/// place of the one that waits. A unit is a delivery.
+fn fanout_latest() -> Operation {
+    let mut crowd = Crowd::with(Delivery::Latest, CROWD, |_| "price:a".to_owned());
+    let (price, data) = (channel("price:a"), data());
+    crowd.deliver(&[broadcast(&price, &data)]);
+    crowd.block();
+    Box::new(move || {
+        let delivered = crowd.deliver(&[broadcast(&price, &data)]);
+        assert_eq!(delivered, CROWD);
+        delivered
+    })
+}
+
 /// A thousand subscribers with a channel each, and a publication to each channel. A unit is a delivery.
 fn direct() -> Operation {
     let mut crowd = Crowd::of(CROWD, |number| format!("inbox:user-{number:08}"));
@@ -207,7 +223,7 @@ fn sweep() -> Operation {
 
 /// A session with a user and a channel of its own, idle. A unit is a session; what it holds is what counts.
 fn hold() -> Operation {
-    let mut crowd = Crowd::new();
+    let mut crowd = Crowd::new(Delivery::Every);
     Box::new(move || {
         let number = crowd.sessions.len();
         let session = crowd.enter(&hello(number, &format!("inbox:user-{number:08}")));
