@@ -3,7 +3,7 @@
 //! It waits for no answer before it writes on; a thread of its own reads them.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, TcpStream, ToSocketAddrs};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -55,7 +55,11 @@ impl Redis {
             return Err(wrong("the scheme is not redis"));
         }
         let host = url.host_str().ok_or_else(|| wrong("there is no host"))?;
-        let stream = TcpStream::connect((host, url.port().unwrap_or(6_379)));
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let addresses = (host, url.port().unwrap_or(6_379)).to_socket_addrs();
+        let address = addresses.map_err(Error::io("find the host of --redis"))?.next();
+        let address = address.ok_or_else(|| wrong("the host has no address"))?;
+        let stream = TcpStream::connect_timeout(&address, Duration::from_secs(5));
         let stream = stream.map_err(Error::io("connect to --redis"))?;
         let prepare = || {
             stream.set_nodelay(true)?;

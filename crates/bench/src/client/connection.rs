@@ -245,3 +245,19 @@ fn closed(payload: &[u8]) -> End {
         _ => End::Closed(None, String::new()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_takes_little_memory_of_the_load() {
+        assert!(size_of::<Connection>() <= 144, "{}", size_of::<Connection>());
+    }
+
+    #[test]
+    fn an_end_is_told_by_its_code() {
+        assert_eq!(closed(&[0x0b, 0xc0, b's']).words(), "the server closed with 3008 \"s\"");
+        assert_eq!(closed(&[]).words(), "the server closed without a code");
+    }
+}
