@@ -97,7 +97,7 @@ pub(crate) fn lines(
             .axis_style(FAINT.0)
             .label_style(label.clone())
             .axis_desc_style(label.clone())
-            .x_label_formatter(&|value| plain(*value))
+            .x_label_formatter(&|value| whole(*value))
             .y_label_formatter(&|value| plain(*value))
             .draw()
             .map_err(failed)?;
@@ -164,11 +164,16 @@ fn text(
     area.draw(&Text::new(words.to_owned(), at, style)).map_err(failed)
 }
 
+/// A number on an axis of things that are counted: there is no half a node.
+fn whole(value: f64) -> String {
+    if value.fract() == 0.0 { plain(value) } else { String::new() }
+}
+
 /// A number on an axis.
 fn plain(value: f64) -> String {
     match value {
         v if v >= 1e6 => format!("{} M", v / 1e6),
-        v if v >= 1e4 => format!("{} k", v / 1e3),
+        v if v >= 5e3 => format!("{} k", v / 1e3),
         v => format!("{v}"),
     }
 }
@@ -192,5 +197,32 @@ fn themed(svg: &str, title: &str) -> String {
     match svg.split_once(">\n") {
         Some((open, rest)) => format!("{open} role=\"img\">\n{head}{rest}"),
         None => svg.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_colour_has_a_dark_one_and_words_are_escaped() {
+        let groups =
+            [Group { label: "a < b".into(), bars: vec![(0, 1.0, "1".into()), (1, f64::NAN, "none".into())] }];
+        let svg = bars("title", &["Tidegate", "baseline"], &groups).expect("it can be drawn");
+        assert!(
+            svg.contains("a &lt; b") && svg.contains("<title>title</title>") && svg.contains("role=\"img\"")
+        );
+        let (style, body) = svg.split_once("</style>").expect("there is a style sheet");
+        for part in body.split("fill=\"#").skip(1).chain(body.split("stroke=\"#").skip(1)) {
+            let colour = &part[..6];
+            assert!(style.contains(colour), "#{colour} stays as it is in the dark");
+        }
+    }
+
+    #[test]
+    fn lines_without_a_point_or_with_one_are_drawn() {
+        for points in [vec![], vec![(1.0, 0.0)], vec![(1.0, 5.0), (2.0, 7.0)]] {
+            assert!(lines("title", ("x", "y"), &[("one", points)]).is_ok());
+        }
     }
 }

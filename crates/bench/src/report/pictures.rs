@@ -79,7 +79,7 @@ const BARS: [Bars; 6] = [
 const LINES: [(&str, &str, &str, &str); 3] = [
     ("slope", "Memory", "Memory above the start, MiB, by connections", "slope"),
     ("nodes", "Scaling", "Deliveries a second by nodes on one Redis", "nodes"),
-    ("workers", "Scaling", "Deliveries a second of CPU time by workers", "workers"),
+    ("workers", "Scaling", "Deliveries a second by workers of one node", "workers"),
 ];
 
 /// All that there is something to show in.
