@@ -100,6 +100,11 @@ fn write(out: &mut String, data: &Data, pictures: &[Picture]) -> std::fmt::Resul
     ] {
         writeln!(out, "| {what} | {value} |")?;
     }
+    if about.load_before > 0.5 {
+        let words = "The machine had other work when the run began: of this run trust bytes and ratios of CPU, and take \
+                     rates and latencies for what they may be at worst.";
+        writeln!(out, "\n{}", wrapped(words))?;
+    }
     let mut done: Vec<&str> = Vec::new();
     let groups = data.figures.iter().map(|figure| figure.group.as_str()).chain(["Scaling"]);
     for group in groups {
