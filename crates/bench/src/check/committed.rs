@@ -99,7 +99,7 @@ impl Kind {
             Self::Instructions(..) => 3.0,
             Self::Allocations(..) | Self::Heap(..) => 1.0,
             // Pages, the allocator's own tables, which worker got whom.
-            Self::Connection(_) => 10.0,
+            Self::Connection(_) => 15.0,
         }
     }
 }
