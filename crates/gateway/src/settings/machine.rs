@@ -40,8 +40,9 @@ const TLS_SECONDS: f64 = 250e-6;
 /// The part of the workers' time that newcomers may take while there are more of them than that.
 const ACCEPT_SHARE: f64 = 0.5;
 
-/// The burst, in seconds of the rate.
-const BURST_SECONDS: f64 = 0.25;
+/// The burst, in seconds of the rate. All of a burst say their first commands at once, before whom a client's
+/// publication then waits (ADR 0009).
+const BURST_SECONDS: f64 = 0.02;
 
 /// How many connections a second workers can let in and still have the rest of their time for those they have.
 pub(super) fn accept_rate(workers: usize, tls: bool) -> u32 {
