@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use tokio::sync::Notify;
 
-/// The most items that wait. The queue's places are memory that a burst touches and that stays, so there are not more
-/// than a worker takes in a few turns.
-const MAX_ITEMS: usize = 4 * 1024;
+/// The most items that wait. The queue's places are touched in turn and stay, so there are not more than a worker takes
+/// in two turns.
+const MAX_ITEMS: usize = 2 * 1024;
 
 /// The most payload bytes that wait.
 const MAX_BYTES: usize = 32 * 1024 * 1024;

@@ -38,7 +38,8 @@ enum Message {
 
 /// The memory relay.
 pub(crate) struct MemoryRelay {
-    queue: Sender<Message>,
+    /// In boxes: the queue's places are touched in turn, however few are in use, and stay.
+    queue: Sender<Box<Message>>,
     budget: Arc<Budget>,
     stopped: AtomicBool,
     identity: Identity,
@@ -65,7 +66,7 @@ impl MemoryRelay {
         if self.stopped.load(Ordering::Relaxed) {
             return Err(Busy);
         }
-        self.queue.try_send(message).map_err(|_| Busy)
+        self.queue.try_send(Box::new(message)).map_err(|_| Busy)
     }
 
     pub(crate) fn join(&self, worker: WorkerId, channel: ChannelName) -> Result<(), Busy> {
@@ -134,7 +135,7 @@ impl MemoryRelay {
             return;
         }
         let (done, ended) = oneshot::channel();
-        if self.queue.try_send(Message::Stop(Some(done))).is_ok() {
+        if self.queue.try_send(Box::new(Message::Stop(Some(done)))).is_ok() {
             let _ = tokio::time::timeout(ANSWER_DEADLINE, ended).await;
         }
     }
@@ -143,11 +144,11 @@ impl MemoryRelay {
 impl Drop for MemoryRelay {
     fn drop(&mut self) {
         // Where the queue is full, the thread ends with the queue's last sender instead.
-        let _ = self.queue.try_send(Message::Stop(None));
+        let _ = self.queue.try_send(Box::new(Message::Stop(None)));
     }
 }
 
-fn run(messages: &Receiver<Message>, sink: &dyn Sink, heard: &AtomicUsize) {
+fn run(messages: &Receiver<Box<Message>>, sink: &dyn Sink, heard: &AtomicUsize) {
     sink.observe(Observation::Up);
     let mut interest: AHashMap<ChannelName, WorkerSet> = AHashMap::new();
     let mut batch = Vec::with_capacity(1);
@@ -158,7 +159,7 @@ fn run(messages: &Receiver<Message>, sink: &dyn Sink, heard: &AtomicUsize) {
         }
     };
     for message in messages {
-        match message {
+        match *message {
             Message::Join(worker, channel) => {
                 interest.entry(channel.clone()).or_default().insert(worker);
                 heard.store(interest.len(), Ordering::Relaxed);
