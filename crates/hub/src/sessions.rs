@@ -194,6 +194,11 @@ impl Sessions {
         Ok(())
     }
 
+    /// Gives back what the list of those with something to write took in a burst, but for the room of `kept`.
+    pub(crate) fn shrink(&mut self, kept: usize) {
+        self.dirty.shrink_to(kept);
+    }
+
     pub(crate) fn take_dirty(&mut self, into: &mut Vec<SessionKey>) {
         let mut dirty = std::mem::take(&mut self.dirty);
         for index in dirty.drain(..) {

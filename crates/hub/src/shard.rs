@@ -22,6 +22,9 @@ use crate::tick::Tick;
 /// The scratch buffer's size beyond which it is given back after use.
 const SCRATCH_BYTES: usize = 64 * 1024;
 
+/// How many entries of a list that is filled and emptied all the time have their room kept between bursts.
+const KEPT: usize = 256;
+
 /// RFC 6455, 7.4.1: the purpose for which the connection was made is fulfilled.
 const NORMAL_CLOSURE: u16 = 1000;
 
@@ -243,6 +246,8 @@ impl Shard {
     /// Time has passed: sends due pings, ends sessions past a deadline. Call it after what sockets had to say was
     /// given to the shard, so that a worker that was held up does not take a waiting pong for a missing one.
     pub fn sweep(&mut self, now: Tick) {
+        self.effects.shrink_to(KEPT);
+        self.sessions.shrink(KEPT);
         let mut from = 0;
         while let Some(index) = self.sessions.next_due(from, now) {
             self.due(index, now);

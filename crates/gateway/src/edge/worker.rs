@@ -55,6 +55,9 @@ const MAX_TURN_BYTES: usize = 256 * 1024;
 /// How many turns that the inbox alone asked for the worker keeps the thread for.
 const KEEP: u32 = 32;
 
+/// How many entries of a list that every turn fills and empties have their room kept between bursts.
+const KEPT: usize = 256;
+
 /// How long an ended connection may take to take its Close frame and close.
 const CLOSING: Duration = Duration::from_secs(5);
 
@@ -391,6 +394,11 @@ impl Worker {
         self.shard.sweep(self.now);
         self.sweep_watched();
         self.sweep_drain();
+        // What a burst made them is not needed for the next turn.
+        self.dirty.shrink_to(KEPT);
+        self.effects.shrink_to(KEPT);
+        self.received.shrink_to(KEPT);
+        self.run.shrink_to(KEPT);
         while let Some(channel) = self.leaving.pop_front() {
             if self.common.relay.leave(self.id, channel.clone()).is_err() {
                 self.leaving.push_front(channel);
