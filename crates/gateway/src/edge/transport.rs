@@ -15,6 +15,10 @@ const MAX_SLICES: usize = 64;
 /// How much plaintext one TLS record carries at most, where several frames wait.
 const RECORD_PLAINTEXT: usize = 16 * 1024;
 
+/// How many records are encrypted before they are written. In a flood a record is a third of what waits, and a write
+/// costs more than encrypting one.
+const MAX_RECORDS: usize = 4;
+
 /// A socket and what it needs to carry bytes.
 pub(crate) enum Transport {
     /// Bytes as they are.
@@ -175,27 +179,44 @@ fn write_tls<R: Records>(
     sent: &mut u64,
 ) -> io::Result<Written> {
     loop {
-        // What is encrypted goes before more is: a peer that does not read costs one record beside its outbox.
+        // What is encrypted goes before more is: a peer that does not read costs so many records beside its outbox.
         if send(socket, records)? == Written::Blocked {
             return Ok(Written::Blocked);
         }
         if outbox.is_empty() {
             return Ok(Written::All);
         }
-        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-        let count = outbox.slices(&mut slices);
-        scratch.clear();
-        for slice in &slices[..count] {
-            let room = RECORD_PLAINTEXT - scratch.len();
-            scratch.extend_from_slice(&slice[..slice.len().min(room)]);
-            if scratch.len() == RECORD_PLAINTEXT {
+        records.reserve(outbox.bytes().min(MAX_RECORDS * RECORD_PLAINTEXT));
+        for _ in 0..MAX_RECORDS {
+            let size = encrypt(records, outbox, scratch)?;
+            outbox.advance(size);
+            *sent += size as u64;
+            if outbox.is_empty() {
                 break;
             }
         }
-        records.send(scratch)?;
-        outbox.advance(scratch.len());
-        *sent += scratch.len() as u64;
     }
+}
+
+/// Makes one record of what waits; returns how much it took.
+fn encrypt<R: Records>(records: &mut R, outbox: &Outbox, scratch: &mut Vec<u8>) -> io::Result<usize> {
+    if let Some(frames) = outbox.single() {
+        let size = frames.len().min(RECORD_PLAINTEXT);
+        records.send(&frames[..size])?;
+        return Ok(size);
+    }
+    let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+    let count = outbox.slices(&mut slices);
+    scratch.clear();
+    for slice in &slices[..count] {
+        let room = RECORD_PLAINTEXT - scratch.len();
+        scratch.extend_from_slice(&slice[..slice.len().min(room)]);
+        if scratch.len() == RECORD_PLAINTEXT {
+            break;
+        }
+    }
+    records.send(scratch)?;
+    Ok(scratch.len())
 }
 
 /// Sends what has been encrypted.

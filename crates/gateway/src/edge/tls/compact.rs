@@ -317,6 +317,12 @@ impl Records for Compact {
         processed.map_err(|fault| self.fail(fault))
     }
 
+    fn reserve(&mut self, plaintext: usize) {
+        // Header, type and tag of each.
+        let records = plaintext.div_ceil(MAX_PLAINTEXT);
+        self.outgoing.reserve_exact(plaintext + records * (HEADER + 1 + TAG));
+    }
+
     fn send(&mut self, plaintext: &[u8]) -> io::Result<()> {
         debug_assert!(plaintext.len() <= MAX_PLAINTEXT);
         if self.state == State::Failed || self.closing {
@@ -343,7 +349,7 @@ impl Records for Compact {
     }
 
     fn advance(&mut self, size: usize) {
-        // One record of data and what TLS says by itself: far from 2^32 bytes.
+        // A few records of data and what TLS says by itself: far from 2^32 bytes.
         self.sent += size as u32;
         if self.sent as usize >= self.outgoing.len() {
             self.outgoing = Vec::new();

@@ -216,6 +216,11 @@ impl Records for Engine {
         Ok(())
     }
 
+    fn reserve(&mut self, plaintext: usize) {
+        let records = plaintext.div_ceil(MAX_PLAINTEXT);
+        self.outgoing.reserve_exact(plaintext + records * RECORD_OVERHEAD);
+    }
+
     fn send(&mut self, plaintext: &[u8]) -> io::Result<()> {
         debug_assert!(plaintext.len() <= MAX_PLAINTEXT);
         self.writing(plaintext.len() + RECORD_OVERHEAD, |traffic, out| traffic.encrypt(plaintext, out))?;

@@ -34,6 +34,9 @@ pub(crate) trait Records {
     /// outgoing bytes; after an error these hold the alert to send.
     fn receive(&mut self, received: &mut [u8], plaintext: &mut Vec<u8>) -> io::Result<()>;
 
+    /// Makes room for records of so much plaintext in all, in one piece.
+    fn reserve(&mut self, plaintext: usize);
+
     /// Encrypts 16 KiB or less into the outgoing bytes.
     fn send(&mut self, plaintext: &[u8]) -> io::Result<()>;
 
