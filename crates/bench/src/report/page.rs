@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::goals::reference;
 use super::pictures::Picture;
 use super::{Data, Figure, Goal, Verdict};
 
@@ -126,7 +127,8 @@ fn summary(out: &mut String, data: &Data) -> std::fmt::Result {
     for figure in with(Verdict::Missed) {
         let (value, goal) = (figure.tidegate.map(number).unwrap_or_default(), goal(figure.goal));
         let unit = unit(figure);
-        writeln!(out, "- Missed: {}: {value}{unit}, goal {goal}{unit}.", figure.name)?;
+        let line = format!("- Missed: {}: {value}{unit}, goal {goal}{unit}.{}", figure.name, ratio(figure));
+        writeln!(out, "{}", wrapped(&line).replace('\n', "\n  "))?;
     }
     for figure in with(Verdict::NotMeasured) {
         writeln!(out, "- Not measured: {}.", figure.name)?;
@@ -135,6 +137,21 @@ fn summary(out: &mut String, data: &Data) -> std::fmt::Result {
         writeln!(out)?;
     }
     Ok(())
+}
+
+/// What a missed goal is as a ratio to the baseline, where that is known of the machine for which it was set.
+fn ratio(figure: &Figure) -> String {
+    let (Some(reference), Some(Goal::AtMost(goal)), Some(ratio), Some(baseline)) =
+        (reference(&figure.key), figure.goal, figure.ratio, figure.baseline)
+    else {
+        return String::new();
+    };
+    format!(
+        " The baseline took {} here and {} where the goal was set: to it {ratio:.3}, goal {:.3}.",
+        number(baseline),
+        number(reference),
+        goal / reference
+    )
 }
 
 fn part(out: &mut String, data: &Data, pictures: &[Picture], group: &str) -> std::fmt::Result {
