@@ -213,11 +213,6 @@ impl Channels {
         !self.latest.is_empty() && self.latest.contains(&slot)
     }
 
-    /// How many channels there are.
-    pub(crate) fn len(&self) -> usize {
-        self.table.len()
-    }
-
     /// The members of all channels together.
     pub(crate) const fn member_count(&self) -> usize {
         self.members

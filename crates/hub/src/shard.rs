@@ -301,11 +301,6 @@ impl Shard {
         self.sessions.iter().map(|(_, session)| session.outbox.bytes()).sum()
     }
 
-    /// How many channels have a subscription here, standing or waiting for the relay.
-    pub fn channel_count(&self) -> usize {
-        self.channels.len()
-    }
-
     /// The channels with a member here, each with how many.
     pub fn channels(&self) -> Vec<(ChannelName, usize)> {
         self.channels.counts().map(|(name, members)| (name.clone(), members)).collect()
