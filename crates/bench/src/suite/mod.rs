@@ -111,10 +111,14 @@ pub(crate) fn run(options: &Options) -> Result<Outcome, Error> {
         figures.retain(|figure| figure.verdict != Verdict::NotMeasured);
     }
     let data = Data { about, figures, series, polling, missing };
+    let text = data.text()?;
     if let Some(path) = &options.data {
-        std::fs::write(path, data.text()?)
+        std::fs::write(path, &text)
             .map_err(|error| Error::Asked(format!("--data {}: {error}", path.display())))?;
     }
+    // The page is made of what the file says: a number that is read again may differ in its last bit, and be rounded
+    // to another digit.
+    let data: Data = serde_json::from_str(&text).map_err(|error| Error::Asked(error.to_string()))?;
     if let Some(docs) = &options.docs {
         data.write(docs)?;
     }
