@@ -99,27 +99,19 @@ fn who_is_refused_in_a_storm_comes_again_until_all_are_back() {
     assert_eq!(seen["storm"]["broken"], 0, "{seen}");
 }
 
+/// Two readers of ten stall for three seconds, while six megabytes a second are published.
+fn stalling(node: &Node, redis: &Redis, others: &[&str]) -> Value {
+    let fixed = "-n 10 --stalled 20 --rate 100 --seconds 3 --calm 1 --size 60000 --redis";
+    let url = redis.url();
+    let arguments: Vec<&str> = fixed.split(' ').chain([url.as_str()]).chain(others.iter().copied()).collect();
+    bench("slow", &[node], &arguments)
+}
+
 #[test]
 fn a_reader_that_stalls_too_long_is_seen_to_be_ended_as_slow() {
     let redis = Redis::start();
     let node = Node::dev().redis(&redis).set("outbox.max_bytes", "128KiB").go();
-    let arguments = [
-        "-n",
-        "10",
-        "--stalled",
-        "20",
-        "--rate",
-        "100",
-        "--seconds",
-        "3",
-        "--calm",
-        "1",
-        "--size",
-        "60000",
-        "--redis",
-        &redis.url(),
-    ];
-    let seen = bench("slow", &[&node], &arguments);
+    let seen = stalling(&node, &redis, &[]);
     assert_eq!(account(&seen["others"]), [8 * 300, 0, 0, 0], "{seen}");
     let stalled = &seen["stalled"];
     assert_eq!((&stalled["ended"], &stalled["connections"]), (&2.into(), &2.into()), "{seen}");
@@ -136,25 +128,7 @@ fn where_only_the_latest_counts_a_stalled_reader_stays_and_is_seen_to_have_the_n
     let redis = Redis::start();
     let settings = "namespaces: [{name: prices, delivery: latest}]";
     let node = Node::dev().redis(&redis).file(settings).set("outbox.max_bytes", "128KiB").go();
-    let arguments = [
-        "-n",
-        "10",
-        "--stalled",
-        "20",
-        "--rate",
-        "100",
-        "--seconds",
-        "3",
-        "--calm",
-        "1",
-        "--size",
-        "60000",
-        "--channel",
-        "prices:btc",
-        "--redis",
-        &redis.url(),
-    ];
-    let seen = bench("slow", &[&node], &arguments);
+    let seen = stalling(&node, &redis, &["--channel", "prices:btc"]);
     let stalled = &seen["stalled"];
     assert_eq!((&stalled["ended"], &stalled["newest"]), (&0.into(), &2.into()), "{seen}");
     let of = |name: &str| stalled[name].as_u64().unwrap_or_default();

@@ -13,7 +13,7 @@
 
 use bytes::Bytes;
 use smallvec::SmallVec;
-use tidegate_protocol::Codec;
+use tidegate_protocol::{Codec, frame};
 
 use crate::broadcast::Run;
 use crate::outbox::{Chunk, Full, Outbox, Queue};
@@ -87,12 +87,9 @@ impl Outbox {
         }
         // Dropping the oldest leaves the one that was just added.
         while behind && self.weight() > max / 2 {
+            let fits = self.weight() <= max;
             let Some(queue) = &mut self.queue else { break };
-            if queue.newest_weight() <= max / 2 && self.weight() <= max {
-                break;
-            }
-            let Some(queue) = &mut self.queue else { break };
-            if !queue.drop_oldest(channel) {
+            if fits && queue.newest_weight() <= max / 2 || !queue.drop_oldest(channel) {
                 break;
             }
             skipped += 1;
@@ -254,7 +251,7 @@ impl Frames {
         let mut frames = Self { begun: 0..0, whole: 0, last: 0..0 };
         let mut at = 0;
         while at < bytes.len() {
-            let end = bytes.len().min(at + length(&bytes[at..]));
+            let end = bytes.len().min(at + frame::encoded_len(&bytes[at..]));
             if at >= written {
                 frames.whole += 1;
                 frames.last = at..end;
@@ -264,19 +261,6 @@ impl Frames {
             at = end;
         }
         frames
-    }
-}
-
-/// How long the frame is that bytes of ours begin with: an unmasked one (RFC 6455, 5.2).
-fn length(bytes: &[u8]) -> usize {
-    match bytes {
-        [_, 127, a, b, c, d, e, f, g, h, ..] => {
-            let payload = u64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h]);
-            usize::try_from(payload).unwrap_or(usize::MAX).saturating_add(10)
-        }
-        [_, 126, a, b, ..] => usize::from(u16::from_be_bytes([*a, *b])) + 4,
-        [_, payload, ..] => usize::from(*payload) + 2,
-        _ => bytes.len(),
     }
 }
 

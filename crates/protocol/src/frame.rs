@@ -15,7 +15,7 @@ mod mask;
 mod message;
 
 pub use decoder::{Decoder, Step};
-pub use encoder::{MAX_HEADER_BYTES, MAX_REASON_BYTES, Opcode, encode, encode_close, header};
+pub use encoder::{MAX_HEADER_BYTES, MAX_REASON_BYTES, Opcode, encode, encode_close, encoded_len, header};
 
 /// What a decoder accepts.
 #[derive(Debug, Clone, Copy)]

@@ -106,6 +106,11 @@ pub(crate) fn summed(publications: u32, reports: Vec<Report>, cpu: Option<Cpu>) 
 }
 
 impl Delivery {
+    /// Its 99th percentile of latency to another run's.
+    pub(crate) fn p99_to(&self, calm: &Self) -> Option<f64> {
+        self.latency.zip(calm.latency).map(|(own, calm)| own.p99_ms / calm.p99_ms)
+    }
+
     /// What every scenario shows of it.
     pub(crate) fn rows(&self) -> Vec<(String, String)> {
         let account = self.account;

@@ -56,6 +56,17 @@ pub(crate) struct Pace<'a> {
 }
 
 impl Pace<'_> {
+    /// So many a second, for so many seconds, and one at least.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "it is not negative, and a float that is too large becomes the most"
+    )]
+    pub(crate) fn lasting(rate: f64, seconds: u32) -> Self {
+        let count = (rate * f64::from(seconds)).max(1.0) as u32;
+        Self { count, rate: Some(rate), stop: None }
+    }
+
     fn stopped(&self) -> bool {
         self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed))
     }

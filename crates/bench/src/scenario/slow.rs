@@ -98,11 +98,7 @@ pub(crate) fn run(options: &Options, shown: &mut Progress) -> Result<Outcome, Er
     let mut publisher = held.publisher(setup, &channels, shown)?;
 
     shown.phase("all read");
-    let pace = |seconds| Pace {
-        count: super::storm::count(options.rate, seconds),
-        rate: Some(options.rate),
-        stop: None,
-    };
+    let pace = |seconds| Pace::lasting(options.rate, seconds);
     let calm = publisher.run(&mut held.fleet, held.server.as_ref(), pace(options.calm), &load, shown)?;
 
     shown.phase(&format!("{stalling} of {all} stall"));
@@ -131,7 +127,7 @@ pub(crate) fn run(options: &Options, shown: &mut Progress) -> Result<Outcome, Er
         readers,
         rate: options.rate,
         size: load.size(),
-        p99_ratio: calm.latency.zip(others.latency).map(|(calm, stall)| stall.p99_ms / calm.p99_ms),
+        p99_ratio: others.p99_to(&calm),
         calm,
         others,
         memory_before: memory_before.map(|memory| memory.anonymous),

@@ -81,7 +81,7 @@ pub(crate) fn run(options: &Options, shown: &mut Progress) -> Result<Outcome, Er
     let mut publisher = held.publisher(setup, &channels, shown)?;
 
     shown.phase("calm");
-    let mut pace = Pace { count: count(options.rate, options.calm), rate: Some(options.rate), stop: None };
+    let mut pace = Pace::lasting(options.rate, options.calm);
     let calm = publisher.run(&mut held.fleet, held.server.as_ref(), pace, &setup.load, shown)?;
 
     shown.phase("storm");
@@ -98,7 +98,6 @@ pub(crate) fn run(options: &Options, shown: &mut Progress) -> Result<Outcome, Er
         (during, connected)
     });
     let (during, connected) = (during?, connected?);
-    let ratio = |calm: Summary, storm: Summary| storm.p99_ms / calm.p99_ms;
     Ok(Outcome {
         scenario: "storm",
         target: held.target.url(),
@@ -106,7 +105,7 @@ pub(crate) fn run(options: &Options, shown: &mut Progress) -> Result<Outcome, Er
         established: held.connections,
         reconnected: others,
         rate: options.rate,
-        p99_ratio: calm.latency.zip(during.latency).map(|(calm, storm)| ratio(calm, storm)),
+        p99_ratio: during.p99_to(&calm),
         calm,
         storm: during,
         back_seconds: connected.seconds,
@@ -122,16 +121,6 @@ fn everyone(storm: &mut Fleet, connections: u32, shown: &mut Progress) -> Result
     clock::pass(Duration::from_millis(50));
     storm.lose(shown)?;
     storm.insist(connections, u32::MAX, shown)
-}
-
-/// How many publications such a pace makes in so many seconds.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "it is not negative, and a float that is too large becomes the most"
-)]
-pub(super) fn count(rate: f64, seconds: u32) -> u32 {
-    (rate * f64::from(seconds)).max(1.0) as u32
 }
 
 impl Rows for Outcome {

@@ -7,13 +7,10 @@ use std::time::Duration;
 use mio::net::TcpStream;
 use tidegate_hub::Outbox;
 
-use super::tls::{Compact, Engine, Records};
+use super::tls::{Compact, Engine, MAX_PLAINTEXT, Records};
 
 /// How many chunks one system call writes at most.
 const MAX_SLICES: usize = 64;
-
-/// How much plaintext one TLS record carries at most, where several frames wait.
-const RECORD_PLAINTEXT: usize = 16 * 1024;
 
 /// How many records are encrypted before they are written. In a flood a record is a third of what waits, and a write
 /// costs more than encrypting one.
@@ -54,6 +51,15 @@ impl Transport {
         }
     }
 
+    /// The socket, and what makes its bytes records, if it is TLS.
+    fn parts(&mut self) -> (&mut TcpStream, Option<&mut dyn Records>) {
+        match self {
+            Self::Plain(socket) => (socket, None),
+            Self::Tls(socket, engine) => (socket, Some(&mut **engine)),
+            Self::Compact(socket, compact) => (socket, Some(&mut **compact)),
+        }
+    }
+
     /// Reads once. Returns how many bytes came from the socket (0: the peer has ended) and the data in them, which
     /// is a part of `scratch` or, for TLS, of `plaintext`.
     pub(crate) fn read<'a>(
@@ -61,17 +67,12 @@ impl Transport {
         scratch: &'a mut [u8],
         plaintext: &'a mut Vec<u8>,
     ) -> io::Result<(usize, &'a mut [u8])> {
-        match self {
-            Self::Plain(socket) => {
+        match self.parts() {
+            (socket, None) => {
                 let size = socket.read(scratch)?;
                 Ok((size, &mut scratch[..size]))
             }
-            Self::Tls(socket, engine) => {
-                Ok((read_tls(socket, &mut **engine, scratch, plaintext)?, plaintext))
-            }
-            Self::Compact(socket, compact) => {
-                Ok((read_tls(socket, &mut **compact, scratch, plaintext)?, plaintext))
-            }
+            (socket, Some(records)) => Ok((read_tls(socket, records, scratch, plaintext)?, plaintext)),
         }
     }
 
@@ -92,25 +93,23 @@ impl Transport {
         scratch: &mut Vec<u8>,
         sent: &mut u64,
     ) -> io::Result<Written> {
-        match self {
-            Self::Plain(socket) => write_plain(socket, outbox, sent),
-            Self::Tls(socket, engine) => write_tls(socket, &mut **engine, outbox, scratch, sent),
-            Self::Compact(socket, compact) => write_tls(socket, &mut **compact, outbox, scratch, sent),
+        match self.parts() {
+            (socket, None) => write_plain(socket, outbox, sent),
+            (socket, Some(records)) => write_tls(socket, records, outbox, scratch, sent),
         }
     }
 
     /// Says that nothing more will be written: close_notify for TLS, then a FIN. Where the socket has no room even for
     /// that, the peer does not read and learns it from the end of the connection.
     pub(crate) fn shutdown(&mut self) -> io::Result<()> {
-        let closed = match self {
-            Self::Plain(_) => Written::All,
-            Self::Tls(socket, engine) => close_tls(socket, &mut **engine)?,
-            Self::Compact(socket, compact) => close_tls(socket, &mut **compact)?,
-        };
-        if closed == Written::Blocked {
-            return Err(io::ErrorKind::WouldBlock.into());
+        let (socket, records) = self.parts();
+        if let Some(records) = records {
+            records.send_close()?;
+            if send(socket, records)? == Written::Blocked {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
         }
-        self.socket().shutdown(Shutdown::Write)
+        socket.shutdown(Shutdown::Write)
     }
 
     /// Makes the coming close drop what the kernel still holds for a peer that does not read.
@@ -145,9 +144,9 @@ fn write_plain(socket: &mut TcpStream, outbox: &mut Outbox, sent: &mut u64) -> i
 }
 
 /// Reads once; what it decrypts to is in `plaintext` then. Returns how many bytes came from the socket.
-fn read_tls<R: Records>(
+fn read_tls(
     socket: &mut TcpStream,
-    records: &mut R,
+    records: &mut dyn Records,
     scratch: &mut [u8],
     plaintext: &mut Vec<u8>,
 ) -> io::Result<usize> {
@@ -166,14 +165,9 @@ fn read_tls<R: Records>(
     Ok(size)
 }
 
-fn close_tls<R: Records>(socket: &mut TcpStream, records: &mut R) -> io::Result<Written> {
-    records.send_close()?;
-    send(socket, records)
-}
-
-fn write_tls<R: Records>(
+fn write_tls(
     socket: &mut TcpStream,
-    records: &mut R,
+    records: &mut dyn Records,
     outbox: &mut Outbox,
     scratch: &mut Vec<u8>,
     sent: &mut u64,
@@ -186,7 +180,7 @@ fn write_tls<R: Records>(
         if outbox.is_empty() {
             return Ok(Written::All);
         }
-        records.reserve(outbox.bytes().min(MAX_RECORDS * RECORD_PLAINTEXT));
+        records.reserve(outbox.bytes().min(MAX_RECORDS * MAX_PLAINTEXT));
         for _ in 0..MAX_RECORDS {
             let size = encrypt(records, outbox, scratch)?;
             outbox.advance(size);
@@ -199,9 +193,9 @@ fn write_tls<R: Records>(
 }
 
 /// Makes one record of what waits; returns how much it took.
-fn encrypt<R: Records>(records: &mut R, outbox: &Outbox, scratch: &mut Vec<u8>) -> io::Result<usize> {
+fn encrypt(records: &mut dyn Records, outbox: &Outbox, scratch: &mut Vec<u8>) -> io::Result<usize> {
     if let Some(frames) = outbox.single() {
-        let size = frames.len().min(RECORD_PLAINTEXT);
+        let size = frames.len().min(MAX_PLAINTEXT);
         records.send(&frames[..size])?;
         return Ok(size);
     }
@@ -209,9 +203,9 @@ fn encrypt<R: Records>(records: &mut R, outbox: &Outbox, scratch: &mut Vec<u8>) 
     let count = outbox.slices(&mut slices);
     scratch.clear();
     for slice in &slices[..count] {
-        let room = RECORD_PLAINTEXT - scratch.len();
+        let room = MAX_PLAINTEXT - scratch.len();
         scratch.extend_from_slice(&slice[..slice.len().min(room)]);
-        if scratch.len() == RECORD_PLAINTEXT {
+        if scratch.len() == MAX_PLAINTEXT {
             break;
         }
     }
@@ -220,7 +214,7 @@ fn encrypt<R: Records>(records: &mut R, outbox: &Outbox, scratch: &mut Vec<u8>) 
 }
 
 /// Sends what has been encrypted.
-fn send<R: Records>(socket: &mut TcpStream, records: &mut R) -> io::Result<Written> {
+fn send(socket: &mut TcpStream, records: &mut dyn Records) -> io::Result<Written> {
     while !records.outgoing().is_empty() {
         match socket.write(records.outgoing()) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),

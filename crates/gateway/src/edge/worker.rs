@@ -263,17 +263,7 @@ impl Worker {
             self.publication(broadcast, received, &mut taken);
         }
         let more = inbox.take(MAX_INBOUND, |inbound| {
-            match inbound {
-                Inbound::Publication(broadcast, received) => {
-                    self.publication(broadcast, received, &mut taken)
-                }
-                // The reply to a publication has no order with the publications that others made.
-                Inbound::Published(session, id, result) => self.shard.published(session, id, result),
-                other => {
-                    taken.pushes += self.deliver();
-                    self.inbound(other);
-                }
-            }
+            self.inbound(inbound, &mut taken);
             taken.pushes < MAX_PUSHES && self.held.is_none()
         });
         self.deliver();
@@ -303,11 +293,15 @@ impl Worker {
         pushes
     }
 
-    /// Something that is in order with publications came.
-    fn inbound(&mut self, inbound: Inbound) {
+    /// Something came from the relay or from another thread of the node.
+    fn inbound(&mut self, inbound: Inbound, taken: &mut Taken) {
+        // The reply to a publication has no order with the publications that others made; all else has.
+        if !matches!(inbound, Inbound::Publication(..) | Inbound::Published(..)) {
+            taken.pushes += self.deliver();
+        }
         match inbound {
-            // Taken by `inbox`.
-            Inbound::Publication(..) | Inbound::Published(..) => {}
+            Inbound::Publication(broadcast, received) => self.publication(broadcast, received, taken),
+            Inbound::Published(session, id, result) => self.shard.published(session, id, result),
             Inbound::Joined(channel, result) => self.shard.joined(&channel, result),
             Inbound::Lost(channel) => self.shard.lost(&channel),
             Inbound::Control(control) => self.shard.control(&control),

@@ -40,6 +40,19 @@ pub const fn header(opcode: Opcode, payload_len: usize) -> ([u8; MAX_HEADER_BYTE
     }
 }
 
+/// How long the frame is that encoded bytes begin with, or what there is of them if not even its header is whole.
+pub fn encoded_len(bytes: &[u8]) -> usize {
+    match bytes {
+        [_, 127, a, b, c, d, e, f, g, h, ..] => {
+            let payload = u64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h]);
+            usize::try_from(payload).unwrap_or(usize::MAX).saturating_add(10)
+        }
+        [_, 126, a, b, ..] => usize::from(u16::from_be_bytes([*a, *b])) + 4,
+        [_, payload, ..] => usize::from(*payload) + 2,
+        _ => bytes.len(),
+    }
+}
+
 /// Appends one unfragmented, unmasked frame. A control frame's payload is at most 125 bytes.
 pub fn encode(opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
     debug_assert!(

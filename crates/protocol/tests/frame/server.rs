@@ -1,6 +1,6 @@
 //! What the server writes.
 
-use tidegate_protocol::frame::{MAX_HEADER_BYTES, Opcode, encode, encode_close, header};
+use tidegate_protocol::frame::{MAX_HEADER_BYTES, Opcode, encode, encode_close, encoded_len, header};
 
 fn encoded(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
@@ -25,6 +25,16 @@ fn lengths_are_in_their_shortest_form() {
     for (length, expected) in [(0, 2), (125, 2), (126, 4), (65_535, 4), (65_536, MAX_HEADER_BYTES)] {
         assert_eq!(header(Opcode::Text, length).1, expected, "{length} bytes");
     }
+}
+
+#[test]
+fn the_first_of_several_frames_is_found_by_its_length() {
+    for length in [0, 1, 125, 126, 65_535, 65_536] {
+        let first = encoded(Opcode::Binary, &vec![3; length]);
+        let both = [&first[..], &encoded(Opcode::Text, b"next")].concat();
+        assert_eq!(encoded_len(&both), first.len());
+    }
+    assert_eq!(encoded_len(b"\x82"), 1);
 }
 
 #[test]

@@ -3,17 +3,16 @@
 mod forged;
 
 use std::io::{Read as _, Write as _};
-use std::sync::Arc;
 
 use proptest::prelude::*;
-use rustls::crypto::{CryptoProvider, ring};
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
-use rustls::{CipherSuite, ClientConfig, ClientConnection, RootCertStore, ServerConfig};
+use rustls::crypto::ring;
+use rustls::{CipherSuite, ClientConnection};
 
 use super::Records;
 use super::compact::Compact;
 use super::engine::{Engine, MAX_PLAINTEXT};
 use super::sealing::{HEADER, TAG};
+use super::tests::{exchange, read, trusting};
 
 const SUITES: [CipherSuite; 3] = [
     CipherSuite::TLS13_AES_128_GCM_SHA256,
@@ -23,59 +22,10 @@ const SUITES: [CipherSuite; 3] = [
 
 /// A client and an engine that have not spoken yet.
 fn start(suite: CipherSuite, extraction: bool) -> (ClientConnection, Engine) {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
-    let mut roots = RootCertStore::empty();
-    roots.add(made.cert.der().clone()).expect("a root");
     let mut provider = ring::default_provider();
     provider.cipher_suites.retain(|known| known.suite() == suite);
-    let provider = Arc::new(CryptoProvider { ..provider });
-    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
-    let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_protocol_versions(&[if SUITES.contains(&suite) {
-            &rustls::version::TLS13
-        } else {
-            &rustls::version::TLS12
-        }])
-        .expect("versions")
-        .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)
-        .expect("a server configuration");
-    server.enable_secret_extraction = extraction;
-    let client = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("a version")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let name = ServerName::try_from("localhost").expect("a name");
-    let client = ClientConnection::new(Arc::new(client), name).expect("a client");
-    (client, Engine::new(Arc::new(server)).expect("an engine"))
-}
-
-/// Carries bytes both ways, `step` at a time, until nothing moves. Returns what the server decrypted.
-fn exchange(client: &mut ClientConnection, server: &mut dyn Records, step: usize) -> Vec<u8> {
-    let mut plaintext = Vec::new();
-    loop {
-        let mut moved = false;
-        let mut wire = Vec::new();
-        while client.wants_write() {
-            client.write_tls(&mut wire).expect("a vector takes everything");
-        }
-        for chunk in wire.chunks_mut(step) {
-            moved = true;
-            server.receive(chunk, &mut plaintext).expect("good records");
-        }
-        while !server.outgoing().is_empty() {
-            moved = true;
-            let size = server.outgoing().len().min(step);
-            let mut chunk = &server.outgoing()[..size];
-            client.read_tls(&mut chunk).expect("a slice gives everything");
-            client.process_new_packets().expect("good records");
-            server.advance(size - chunk.len());
-        }
-        if !moved {
-            return plaintext;
-        }
-    }
+    let version = if SUITES.contains(&suite) { &rustls::version::TLS13 } else { &rustls::version::TLS12 };
+    trusting(provider, &[version], rustls::DEFAULT_VERSIONS, extraction)
 }
 
 /// A client and our record layer, with an exchange by rustls' behind them.
@@ -88,12 +38,6 @@ fn pair(suite: CipherSuite) -> (ClientConnection, Compact) {
     assert_eq!(read(&mut client, 6), b"answer");
     let compact = Box::new(engine).compact().map_err(|_| "kept").expect("TLS 1.3").expect("its secrets");
     (client, compact)
-}
-
-fn read(client: &mut ClientConnection, size: usize) -> Vec<u8> {
-    let mut out = vec![0; size];
-    client.reader().read_exact(&mut out).expect("as much as was sent");
-    out
 }
 
 #[test]

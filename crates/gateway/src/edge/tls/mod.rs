@@ -24,7 +24,7 @@ mod tests;
 mod tickets;
 
 pub(crate) use compact::Compact;
-pub(crate) use engine::Engine;
+pub(crate) use engine::{Engine, MAX_PLAINTEXT};
 pub(crate) use material::{Material, TlsError, load};
 pub(crate) use stream::TlsStream;
 

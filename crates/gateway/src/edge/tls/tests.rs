@@ -3,27 +3,39 @@
 use std::io::{Read as _, Write as _};
 use std::sync::Arc;
 
+use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, SupportedProtocolVersion};
 
 use super::engine::MAX_PLAINTEXT;
-use super::{Engine, Records as _};
+use super::{Engine, Records};
 
 /// A client and an engine that trust each other, with nothing exchanged yet.
 fn pair(version: &'static SupportedProtocolVersion) -> (ClientConnection, Engine) {
+    trusting(ring::default_provider(), rustls::DEFAULT_VERSIONS, &[version], false)
+}
+
+/// The same with what each side is to know, and whether the engine is to give its secrets away.
+pub(super) fn trusting(
+    provider: CryptoProvider,
+    servers: &[&'static SupportedProtocolVersion],
+    clients: &[&'static SupportedProtocolVersion],
+    extraction: bool,
+) -> (ClientConnection, Engine) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
     let mut roots = RootCertStore::empty();
     roots.add(made.cert.der().clone()).expect("a root");
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(provider);
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
-    let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
+    let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(servers)
         .expect("versions")
         .with_no_client_auth()
         .with_single_cert(vec![made.cert.der().clone()], key)
         .expect("a server configuration");
+    server.enable_secret_extraction = extraction;
     let client = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[version])
+        .with_protocol_versions(clients)
         .expect("a version")
         .with_root_certificates(roots)
         .with_no_client_auth();
@@ -32,8 +44,8 @@ fn pair(version: &'static SupportedProtocolVersion) -> (ClientConnection, Engine
     (client, Engine::new(Arc::new(server)).expect("an engine"))
 }
 
-/// Carries bytes both ways, `step` at a time, until nothing moves. Returns what the engine decrypted.
-fn exchange(client: &mut ClientConnection, engine: &mut Engine, step: usize) -> Vec<u8> {
+/// Carries bytes both ways, `step` at a time, until nothing moves. Returns what the server decrypted.
+pub(super) fn exchange(client: &mut ClientConnection, server: &mut dyn Records, step: usize) -> Vec<u8> {
     let mut plaintext = Vec::new();
     loop {
         let mut moved = false;
@@ -43,15 +55,15 @@ fn exchange(client: &mut ClientConnection, engine: &mut Engine, step: usize) -> 
         }
         for chunk in wire.chunks_mut(step) {
             moved = true;
-            engine.receive(chunk, &mut plaintext).expect("good records");
+            server.receive(chunk, &mut plaintext).expect("good records");
         }
-        while !engine.outgoing().is_empty() {
+        while !server.outgoing().is_empty() {
             moved = true;
-            let size = engine.outgoing().len().min(step);
-            let mut chunk = &engine.outgoing()[..size];
+            let size = server.outgoing().len().min(step);
+            let mut chunk = &server.outgoing()[..size];
             client.read_tls(&mut chunk).expect("a slice gives everything");
             client.process_new_packets().expect("good records");
-            engine.advance(size - chunk.len());
+            server.advance(size - chunk.len());
         }
         if !moved {
             return plaintext;
@@ -59,7 +71,7 @@ fn exchange(client: &mut ClientConnection, engine: &mut Engine, step: usize) -> 
     }
 }
 
-fn read(client: &mut ClientConnection, size: usize) -> Vec<u8> {
+pub(super) fn read(client: &mut ClientConnection, size: usize) -> Vec<u8> {
     let mut out = vec![0; size];
     client.reader().read_exact(&mut out).expect("as much as was sent");
     out
