@@ -7,8 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tidegate_hub::{Broadcast, SessionKey};
-use tidegate_protocol::{ChannelName, Control, ErrorCode};
-use tidegate_relay::{Delivery, Observation, RelayError, Report, Sink, Ticket, WorkerId, WorkerSet};
+use tidegate_protocol::{ChannelName, Control, ErrorCode, Position};
+use tidegate_relay::{
+    Delivery, Observation, Recovered, RelayError, Report, Said, Sink, Ticket, WorkerId, WorkerSet,
+};
 use tokio::sync::oneshot;
 
 use crate::inbox::{Inbox, InboxSender, inbox};
@@ -122,7 +124,8 @@ impl Sink for Switchboard {
     fn deliver(&self, batch: &mut Vec<Delivery>, received: Instant) {
         self.metrics.published(Source::Relay, batch.len() as u64);
         let mut concerned = WorkerSet::default();
-        for Delivery { workers, publication } in batch.drain(..) {
+        for Delivery { workers, said } in batch.drain(..) {
+            let Said::Publication(publication) = said else { continue };
             let bytes = publication.data.len();
             let broadcast = Arc::new(Broadcast::new(publication));
             for worker in workers.iter() {
@@ -139,14 +142,16 @@ impl Sink for Switchboard {
             .for_each(InboxSender::wake);
     }
 
-    fn joined(&self, worker: WorkerId, channel: &ChannelName, result: Result<(), RelayError>) {
-        let result = result.map_err(|error| temporary(&error, "subscribe"));
+    fn joined(&self, worker: WorkerId, channel: &ChannelName, result: Result<Option<Position>, RelayError>) {
+        let result = result.map(drop).map_err(|error| temporary(&error, "subscribe"));
         self.send(usize::from(worker.0), Inbound::Joined(channel.clone(), result), "joined");
     }
 
     fn lost(&self, worker: WorkerId, channel: &ChannelName) {
         self.send(usize::from(worker.0), Inbound::Lost(channel.clone()), "lost");
     }
+
+    fn recovered(&self, _ticket: Ticket, _channel: &ChannelName, _result: Result<Recovered, RelayError>) {}
 
     fn published(&self, ticket: Ticket, result: Result<(), RelayError>) {
         match &result {

@@ -76,6 +76,8 @@ pub(crate) struct Metrics {
     relay_reconnects: IntCounter,
     relay_gaps: IntCounter,
     relay_dropped: IntCounter,
+    relay_repaired: IntCounter,
+    relay_probe: Histogram,
     relay_commands: [Histogram; RELAY_COMMANDS.len()],
 }
 
@@ -207,6 +209,15 @@ impl Metrics {
                 "relay_dropped_publications_total",
                 "Publications dropped because a worker did not take them in time.",
             )?,
+            relay_repaired: new.counter(
+                "relay_repaired_publications_total",
+                "Publications that were missed live, read from their channels' history and delivered.",
+            )?,
+            relay_probe: new.histogram(
+                "relay_probe_seconds",
+                "From a probe's way into Redis until it was heard on the connection to hear.",
+                &FAST,
+            )?,
             relay_commands: new.relay_commands()?,
             registry: new.registry,
         })
@@ -239,6 +250,8 @@ impl Metrics {
             }
             Observation::Missed { channels } => self.relay_gaps.inc_by(channels as u64),
             Observation::Reconnected => self.relay_reconnects.inc(),
+            Observation::Repaired(count) => self.relay_repaired.inc_by(count),
+            Observation::Probe(took) => self.relay_probe.observe(took.as_secs_f64()),
             Observation::Refused(reason) => self.refused(reason),
             Observation::Dropped(count) => self.relay_dropped.inc_by(count),
             Observation::Command(command, took) => {
@@ -276,7 +289,7 @@ impl Metrics {
     pub(crate) fn publish_failed(&self, error: &RelayError) {
         self.refused(match error {
             RelayError::Away(_) | RelayError::Settings(_) => "relay_away",
-            RelayError::Refused(_) => "relay_refused",
+            RelayError::Refused(_) | RelayError::Unavailable | RelayError::Unrecoverable => "relay_refused",
             RelayError::Busy => "relay_busy",
         });
     }

@@ -78,6 +78,7 @@ pub(crate) async fn run(settings: Settings) -> Result<(), NodeError> {
     let id = uuid::Uuid::new_v4().to_string();
     let relay = Relay::start(
         settings.relay.clone(),
+        Arc::default(),
         &id,
         &settings.node.name,
         env!("CARGO_PKG_VERSION"),

@@ -48,7 +48,7 @@ impl Shard {
                 continue;
             }
             if self.enter(index, None, name.clone()) == Some(Standing::Now) {
-                self.send_push(index, &Push::Subscribe(name.as_str()));
+                self.send_push(index, &Push::Subscribe(name.as_str(), Default::default()));
             }
         }
     }

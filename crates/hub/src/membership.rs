@@ -132,7 +132,7 @@ impl Shard {
     fn answer_standing(&mut self, waiter: Waiter, name: &ChannelName) {
         match waiter.id {
             Some(id) => self.send_reply(waiter.session, id, &Reply::Subscribe(Default::default())),
-            None => self.send_push(waiter.session, &Push::Subscribe(name.as_str())),
+            None => self.send_push(waiter.session, &Push::Subscribe(name.as_str(), Default::default())),
         }
     }
 

@@ -109,6 +109,7 @@ fn deliver(shard: &mut Shard, channel: &str) {
         data: Bytes::from_static(b"{\"text\":\"hello\"}"),
         info: None,
         tags: Vec::new(),
+        offset: 0,
     };
     shard.deliver(&[Arc::new(Broadcast::new(publication))]);
 }

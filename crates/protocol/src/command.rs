@@ -43,10 +43,7 @@ pub enum Request<'a> {
         channel: Cow<'a, str>,
     },
     /// What was said in a channel.
-    History {
-        /// The channel's name, unchecked.
-        channel: Cow<'a, str>,
-    },
+    History(History<'a>),
     /// An application ping by the client.
     Ping,
     /// A message to the backend without a reply.
@@ -73,6 +70,19 @@ pub enum Request<'a> {
         /// The token.
         token: Cow<'a, str>,
     },
+}
+
+/// The history request.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct History<'a> {
+    /// The channel's name, unchecked.
+    pub channel: Cow<'a, str>,
+    /// At most so many publications; 0: none, only the position; below 0: all.
+    pub limit: i32,
+    /// From behind this offset of this epoch (empty: of any) on; in reverse from before it.
+    pub since: Option<(u64, Cow<'a, str>)>,
+    /// The newest first.
+    pub reverse: bool,
 }
 
 /// The connect request.

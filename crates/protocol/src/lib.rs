@@ -12,6 +12,7 @@ pub mod codes;
 pub mod command;
 pub mod control;
 pub mod frame;
+pub mod position;
 pub mod publication;
 pub mod reply;
 
@@ -20,5 +21,6 @@ pub use codec::{Codec, DecodeError};
 pub use codes::{Disconnect, ErrorCode, UnsubscribeCode};
 pub use command::{Command, Request};
 pub use control::{Control, ControlError};
+pub use position::{Epoch, Position};
 pub use publication::{ClientInfo, Publication};
 pub use reply::{Push, Reply};

@@ -15,6 +15,8 @@ pub struct Publication {
     pub info: Option<ClientInfo>,
     /// Tags given by the publisher: a JSON object of strings, as pairs; empty where none.
     pub tags: Vec<(String, String)>,
+    /// Its place in the channel's history, counted from 1; 0 where the channel has none.
+    pub offset: u64,
 }
 
 /// Who a client is, as told to other clients.

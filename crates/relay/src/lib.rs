@@ -14,10 +14,14 @@ mod memory;
 mod names;
 mod redis;
 pub mod relay;
+pub mod rules;
 pub mod settings;
 pub mod sink;
 mod sparse;
 
-pub use relay::{Busy, NodeInfo, Relay, RelayError, Status};
+pub use relay::{
+    Busy, History, HistoryQuery, NodeInfo, Outgoing, PresenceStats, Recover, Relay, RelayError, Since, Status,
+};
+pub use rules::{ChannelRules, OnGap, Retention, Rules};
 pub use settings::{RedisSettings, RelaySettings, Secret};
-pub use sink::{Delivery, Observation, Report, Sink, Ticket, WorkerId, WorkerSet};
+pub use sink::{Delivery, Observation, Recovered, Report, Said, Sink, Ticket, WorkerId, WorkerSet};

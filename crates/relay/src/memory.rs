@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::budget::{Budget, Claim};
 use crate::relay::{Busy, Identity, NodeInfo, RelayError, Status};
-use crate::sink::{Delivery, Observation, Sink, Ticket, WorkerId, WorkerSet};
+use crate::sink::{Delivery, Observation, Said, Sink, Ticket, WorkerId, WorkerSet};
 
 /// How many messages may wait for the thread.
 const QUEUE_ITEMS: usize = 4 * 1024;
@@ -154,7 +154,7 @@ fn run(messages: &Receiver<Box<Message>>, sink: &dyn Sink, heard: &AtomicUsize) 
     let mut batch = Vec::with_capacity(1);
     let mut deliver = |interest: &AHashMap<ChannelName, WorkerSet>, publication: Publication| {
         if let Some(&workers) = interest.get(&publication.channel) {
-            batch.push(Delivery { workers, publication });
+            batch.push(Delivery { workers, said: Said::Publication(publication) });
             sink.deliver(&mut batch, Instant::now());
         }
     };
@@ -163,7 +163,7 @@ fn run(messages: &Receiver<Box<Message>>, sink: &dyn Sink, heard: &AtomicUsize) 
             Message::Join(worker, channel) => {
                 interest.entry(channel.clone()).or_default().insert(worker);
                 heard.store(interest.len(), Ordering::Relaxed);
-                sink.joined(worker, &channel, Ok(()));
+                sink.joined(worker, &channel, Ok(None));
             }
             Message::Leave(worker, channel) => {
                 if let Some(workers) = interest.get_mut(&channel) {

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use tidegate_protocol::{ChannelName, Control, Publication};
+use tidegate_protocol::{ChannelName, ClientInfo, Control, Epoch, Position, Publication};
 
 use crate::memory::MemoryRelay;
 use crate::redis::RedisRelay;
+use crate::rules::Rules;
 use crate::settings::RelaySettings;
 use crate::sink::{Report, Sink, Ticket, WorkerId};
 
@@ -39,6 +40,12 @@ pub enum RelayError {
     /// The relay's queue is full.
     #[error("the relay's queue is full")]
     Busy,
+    /// The channel has no history, or no presence.
+    #[error("not available for this channel")]
+    Unavailable,
+    /// The asked position is not of the channel's history.
+    #[error("the position is of another epoch: the history it belongs to is gone")]
+    Unrecoverable,
     /// The settings make no sense.
     #[error("{0}")]
     Settings(String),
@@ -70,6 +77,74 @@ pub struct NodeInfo {
     pub subscriptions: u64,
     /// Channels with a local subscriber.
     pub channels: u64,
+}
+
+/// A publication of a backend, and how it is to be published.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outgoing {
+    /// What is published; its offset is given by the relay.
+    pub publication: Publication,
+    /// While it is remembered, a second publication with the same key in the channel is not made: it is answered with the
+    /// first one's position. Empty: none. Without history it has no effect.
+    pub idempotency_key: String,
+    /// Whether it is not to be kept though its channel has history: it is delivered at most once and has no offset.
+    pub skip_history: bool,
+}
+
+/// The publication as its namespace says.
+impl From<Publication> for Outgoing {
+    fn from(publication: Publication) -> Self {
+        Self { publication, idempotency_key: String::new(), skip_history: false }
+    }
+}
+
+/// Asks for what a session missed of a channel.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recover {
+    /// Which channel.
+    pub channel: ChannelName,
+    /// The last that the session has seen.
+    pub since: Position,
+    /// Whom the answer is for.
+    pub ticket: Ticket,
+}
+
+/// Which part of a channel's history is asked for.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct HistoryQuery {
+    /// At most so many publications; `None`: all; 0: only the position.
+    pub limit: Option<usize>,
+    /// From behind this one on; in reverse, from before it.
+    pub since: Option<Since>,
+    /// The newest first.
+    pub reverse: bool,
+}
+
+/// Where a part of a history begins.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Since {
+    /// The offset that is not in it.
+    pub offset: u64,
+    /// If given, the history must be of this epoch: else `RelayError::Unrecoverable`.
+    pub epoch: Option<Epoch>,
+}
+
+/// A part of a channel's history.
+#[derive(Debug, Clone, PartialEq)]
+pub struct History {
+    /// In the order that was asked for.
+    pub publications: Vec<Publication>,
+    /// The newest of the channel, whatever was asked for.
+    pub position: Position,
+}
+
+/// How many are present in a channel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PresenceStats {
+    /// Sessions.
+    pub clients: u64,
+    /// Users; all anonymous sessions are one.
+    pub users: u64,
 }
 
 /// Who this node is, in the registry and to other nodes.
@@ -112,6 +187,7 @@ impl Relay {
     /// digits, `-` or `_`. Errors: only settings that cannot work.
     pub fn start<S: Sink>(
         settings: RelaySettings,
+        _rules: Arc<Rules>,
         id: &str,
         name: &str,
         version: &str,
@@ -161,12 +237,50 @@ impl Relay {
         }
     }
 
-    /// Publishes for the API, in the same order as `submit`.
-    pub async fn publish(&self, publication: Publication) -> Result<(), RelayError> {
+    /// Publishes for the API, in the same order as `submit`. Answers with the publication's position where its channel
+    /// has history and it was kept.
+    pub async fn publish(&self, outgoing: impl Into<Outgoing>) -> Result<Option<Position>, RelayError> {
+        let outgoing = outgoing.into();
         match &*self.kind {
-            Kind::Memory(relay) => relay.publish(publication).await,
-            Kind::Redis(relay) => relay.publish(publication).await,
+            Kind::Memory(relay) => relay.publish(outgoing.publication).await.map(|()| None),
+            Kind::Redis(relay) => relay.publish(outgoing.publication).await.map(|()| None),
         }
+    }
+
+    /// Asks for what a session missed of a channel that its worker has joined, or is joining; answered by
+    /// `Sink::recovered`.
+    pub fn recover(&self, _recover: Recover) -> Result<(), Busy> {
+        Err(Busy)
+    }
+
+    /// What is kept of a channel.
+    pub async fn history(&self, _channel: ChannelName, _query: HistoryQuery) -> Result<History, RelayError> {
+        Err(RelayError::Unavailable)
+    }
+
+    /// Forgets what is kept of a channel. Offsets go on; the epoch stays.
+    pub async fn history_remove(&self, _channel: ChannelName) -> Result<(), RelayError> {
+        Err(RelayError::Unavailable)
+    }
+
+    /// A session is present in the channel from now on, until `exit` or its node's end.
+    pub fn enter(&self, _channel: ChannelName, _client: ClientInfo) -> Result<(), Busy> {
+        Err(Busy)
+    }
+
+    /// The session is not present any more.
+    pub fn exit(&self, _channel: ChannelName, _client: String) -> Result<(), Busy> {
+        Err(Busy)
+    }
+
+    /// Who is present in a channel, on all nodes.
+    pub async fn presence(&self, _channel: ChannelName) -> Result<Vec<ClientInfo>, RelayError> {
+        Err(RelayError::Unavailable)
+    }
+
+    /// How many are present in a channel, on all nodes, without reading everyone.
+    pub async fn presence_stats(&self, _channel: ChannelName) -> Result<PresenceStats, RelayError> {
+        Err(RelayError::Unavailable)
     }
 
     /// Sends a control message to every node.

@@ -1,8 +1,9 @@
 //! What the relay tells the node.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tidegate_protocol::{ChannelName, Control, Publication};
+use tidegate_protocol::{ChannelName, ClientInfo, Control, Position, Publication};
 
 use crate::relay::RelayError;
 
@@ -41,13 +42,58 @@ impl WorkerSet {
     }
 }
 
-/// A publication and the workers that joined its channel.
+/// Something that was said in a channel, and the workers that joined it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Delivery {
     /// Who is to have it.
     pub workers: WorkerSet,
     /// What arrived.
-    pub publication: Publication,
+    pub said: Said,
+}
+
+/// What can be said in a channel.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Said {
+    /// A publication. In a channel with history its offset is larger than that of the one before, and what is between
+    /// them was refused and will never be delivered to anybody.
+    Publication(Publication),
+    /// Somebody joined.
+    Join(ChannelName, ClientInfo),
+    /// Somebody left.
+    Leave(ChannelName, ClientInfo),
+}
+
+impl Said {
+    /// Where.
+    pub const fn channel(&self) -> &ChannelName {
+        match self {
+            Self::Publication(publication) => &publication.channel,
+            Self::Join(channel, _) | Self::Leave(channel, _) => channel,
+        }
+    }
+
+    /// How many bytes of payload it carries, about.
+    pub const fn len(&self) -> usize {
+        match self {
+            Self::Publication(publication) => publication.data.len(),
+            Self::Join(..) | Self::Leave(..) => 128,
+        }
+    }
+
+    /// Whether it carries nothing.
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// The answer to `Relay::recover`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recovered {
+    /// Where the worker stands in the channel as it gets this: what is delivered to it next follows.
+    pub position: Position,
+    /// Everything after the asked position up to `position`, in order; `None`: it cannot be had any more. Shared by all
+    /// who ask for the same.
+    pub publications: Option<Arc<[Arc<Publication>]>>,
 }
 
 /// Names a client's publish command, so that its answer finds the way back. Opaque to the relay.
@@ -88,6 +134,10 @@ pub enum Observation {
     },
     /// A connection to Redis was made again.
     Reconnected,
+    /// Publications that were missed live were read from their channels' history and delivered.
+    Repaired(u64),
+    /// A probe came back after this long.
+    Probe(Duration),
     /// A payload on the pub/sub channel was refused: `not_json`, `envelope`, `too_large`, `channel_name`, `control`.
     Refused(&'static str),
     /// Publications dropped because a worker did not take them in time.
@@ -103,12 +153,18 @@ pub trait Sink: Send + Sync + 'static {
     /// need be woken but once for it. Empties the list, whose memory the caller keeps.
     fn deliver(&self, batch: &mut Vec<Delivery>, received: Instant);
 
-    /// The worker's interest in the channel is confirmed by Redis, or could not be.
-    fn joined(&self, worker: WorkerId, channel: &ChannelName, result: Result<(), RelayError>);
+    /// The worker's interest in the channel is confirmed by Redis, or could not be. In a channel with history, what is
+    /// delivered to the worker from then on begins behind the position, without a hole.
+    fn joined(&self, worker: WorkerId, channel: &ChannelName, result: Result<Option<Position>, RelayError>);
 
-    /// The worker heard the channel, and Redis refuses it now. The worker's interest is forgotten: it need not leave,
-    /// and may join again.
+    /// The worker heard the channel, and may have missed something that cannot be had any more, or will hear nothing
+    /// more: Redis refuses the channel, or its history is lost, trimmed too far, or another one. The worker's interest is
+    /// forgotten: it need not leave, and may join again. Recoveries of the channel under way for the worker are answered
+    /// with an error before.
     fn lost(&self, worker: WorkerId, channel: &ChannelName);
+
+    /// The answer to `Relay::recover`, in order with what is delivered to the ticket's worker.
+    fn recovered(&self, ticket: Ticket, channel: &ChannelName, result: Result<Recovered, RelayError>);
 
     /// The answer to `Relay::submit`.
     fn published(&self, ticket: Ticket, result: Result<(), RelayError>);

@@ -3,6 +3,7 @@
 mod support;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use support::{Recorder, RedisServer, channel, joined, node, publication, settings, start};
@@ -268,10 +269,11 @@ async fn settings_that_cannot_work_are_named_and_show_no_password() {
         ("ca", RedisSettings { ca: Some(empty), ..here }),
     ];
     for (key, settings) in cases {
-        let refused = Relay::start(RelaySettings::Redis(settings), "n1", "h", "0", Recorder::new());
+        let refused =
+            Relay::start(RelaySettings::Redis(settings), Arc::default(), "n1", "h", "0", Recorder::new());
         let error = refused.expect_err("settings that cannot work").to_string();
         assert!(error.starts_with(&format!("relay.redis.{key}: ")), "{error}");
         assert!(!error.contains("s3cret"), "{error}");
     }
-    assert!(Relay::start(RelaySettings::Memory, "a:b", "h", "0", Recorder::new()).is_err());
+    assert!(Relay::start(RelaySettings::Memory, Arc::default(), "a:b", "h", "0", Recorder::new()).is_err());
 }

@@ -70,9 +70,7 @@ async fn only_workers_that_joined_hear_a_channel(Node { relay, recorder, .. }: N
     let one_batch = |r: &support::recorder::Record| {
         r.events
             .iter()
-            .filter(
-                |e| matches!(e, support::recorder::Event::Delivered(_, p) if p.channel.as_str() == "news"),
-            )
+            .filter(|e| matches!(e, support::recorder::Event::Said(_, p) if p.channel().as_str() == "news"))
             .count()
     };
     assert_eq!(one_batch(&recorder.record()), 1, "one delivery for both workers");
@@ -119,7 +117,7 @@ async fn a_join_is_answered_before_the_first_delivery(Node { relay, recorder, ..
             .wait("the last publication", |r| r.delivered(0, &name).contains(&"20".to_owned()).then_some(()));
         let record = recorder.record();
         let first = record.events.iter().find_map(|event| match event {
-            support::recorder::Event::Delivered(_, p) if p.channel.as_str() == name => Some("delivered"),
+            support::recorder::Event::Said(_, p) if p.channel().as_str() == name => Some("delivered"),
             support::recorder::Event::Joined(_, c, _) if c.as_str() == name => Some("joined"),
             _ => None,
         });
@@ -141,6 +139,7 @@ async fn client_info_and_tags_arrive_as_they_were_given(Node { relay, recorder, 
             chan_info: Bytes::from_static(b"[1,2]"),
         }),
         tags: vec![("a".into(), "1".into()), ("b".into(), "\n".into())],
+        offset: 0,
         ..publication("news", r#"{"text":"hello"}"#)
     };
     relay.publish(sent.clone()).await.expect("published");

@@ -79,7 +79,7 @@ async fn ten_thousand_channels_come_and_go() {
         relay.join(WorkerId(0), channel(&format!("c{n}"))).expect("room");
     }
     let all = |r: &support::recorder::Record| {
-        let joins = r.events.iter().filter(|e| matches!(e, support::recorder::Event::Joined(_, _, Ok(()))));
+        let joins = r.events.iter().filter(|e| matches!(e, support::recorder::Event::Joined(_, _, Ok(_))));
         (joins.count() == 10_000).then_some(())
     };
     recorder.wait("all joins", all);

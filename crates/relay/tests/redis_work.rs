@@ -9,9 +9,10 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use support::{RedisServer, SOON, channel, settings};
-use tidegate_protocol::{ChannelName, Control};
+use tidegate_protocol::{ChannelName, Control, Position};
 use tidegate_relay::{
-    Delivery, Observation, RedisSettings, Relay, RelayError, RelaySettings, Report, Sink, Ticket, WorkerId,
+    Delivery, Observation, Recovered, RedisSettings, Relay, RelayError, RelaySettings, Report, Sink, Ticket,
+    WorkerId,
 };
 use tokio::sync::oneshot;
 
@@ -28,8 +29,15 @@ struct Counts {
 impl Counts {
     fn node(id: &str, settings: RedisSettings) -> (Relay, Arc<Self>) {
         let counts = Arc::new(Self::default());
-        let relay = Relay::start(RelaySettings::Redis(settings), id, id, "0.0.0-test", Arc::clone(&counts))
-            .expect("settings that work");
+        let relay = Relay::start(
+            RelaySettings::Redis(settings),
+            Arc::default(),
+            id,
+            id,
+            "0.0.0-test",
+            Arc::clone(&counts),
+        )
+        .expect("settings that work");
         counts.up(1);
         (relay, counts)
     }
@@ -50,12 +58,14 @@ impl Sink for Counts {
         self.heard.fetch_add(batch.drain(..).count(), Ordering::SeqCst);
     }
 
-    fn joined(&self, _: WorkerId, _: &ChannelName, result: Result<(), RelayError>) {
+    fn joined(&self, _: WorkerId, _: &ChannelName, result: Result<Option<Position>, RelayError>) {
         assert!(result.is_ok(), "{result:?}");
         self.joined.fetch_add(1, Ordering::SeqCst);
     }
 
     fn lost(&self, _: WorkerId, _: &ChannelName) {}
+
+    fn recovered(&self, _: Ticket, _: &ChannelName, _: Result<Recovered, RelayError>) {}
 
     fn published(&self, _: Ticket, _: Result<(), RelayError>) {}
 

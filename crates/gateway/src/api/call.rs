@@ -194,14 +194,14 @@ impl Call<'_> {
     async fn send(&self, channel: &str, content: &Content) -> Result<(), Failure> {
         let channel = self.channel(channel)?;
         let (data, tags) = (content.data.clone(), content.tags.clone());
-        let publication = Publication { channel, data, info: None, tags };
+        let publication = Publication { channel, data, info: None, tags, offset: 0 };
         let sent = self.in_time(self.state.relay.publish(publication)).await;
         match &sent {
-            Ok(Ok(())) => self.state.metrics.published(Source::Api, 1),
+            Ok(Ok(_)) => self.state.metrics.published(Source::Api, 1),
             Ok(Err(error)) => self.state.metrics.publish_failed(error),
             Err(_) => self.state.metrics.publish_failed(&RelayError::Away(String::new())),
         }
-        sent?.map_err(|error| Failure::relay(&error))
+        sent?.map(drop).map_err(|error| Failure::relay(&error))
     }
 
     fn channel(&self, name: &str) -> Result<ChannelName, Failure> {

@@ -10,8 +10,10 @@ use actix_web::{App, web};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use tidegate_protocol::{Control, Publication};
-use tidegate_relay::{Delivery, Observation, RelayError, RelaySettings, Report, Sink, Ticket, WorkerId};
+use tidegate_protocol::{Control, Position, Publication};
+use tidegate_relay::{
+    Delivery, Observation, Recovered, RelayError, RelaySettings, Report, Said, Sink, Ticket, WorkerId,
+};
 
 use super::*;
 use crate::settings::{self, Assignment, Machine, Sources};
@@ -34,15 +36,26 @@ impl TestSink {
 
 impl Sink for TestSink {
     fn deliver(&self, batch: &mut Vec<Delivery>, _: Instant) {
-        batch.drain(..).for_each(|delivery| self.say(Heard::Publication(delivery.publication)));
+        for delivery in batch.drain(..) {
+            if let Said::Publication(publication) = delivery.said {
+                self.say(Heard::Publication(publication));
+            }
+        }
     }
 
-    fn joined(&self, _: WorkerId, _: &tidegate_protocol::ChannelName, result: Result<(), RelayError>) {
+    fn joined(
+        &self,
+        _: WorkerId,
+        _: &tidegate_protocol::ChannelName,
+        result: Result<Option<Position>, RelayError>,
+    ) {
         result.unwrap();
         self.say(Heard::Joined);
     }
 
     fn lost(&self, _: WorkerId, _: &tidegate_protocol::ChannelName) {}
+
+    fn recovered(&self, _: Ticket, _: &tidegate_protocol::ChannelName, _: Result<Recovered, RelayError>) {}
 
     fn published(&self, _: Ticket, _: Result<(), RelayError>) {}
 
@@ -86,7 +99,8 @@ impl Backend {
         let loaded = settings::load(&Sources { flags, ..Sources::default() }, &machine).unwrap();
         let (sender, heard) = sync_channel(64);
         let sink = Arc::new(TestSink(sender));
-        let relay = Relay::start(RelaySettings::Memory, "id-1", "gull", "0.0.1", sink).unwrap();
+        let relay =
+            Relay::start(RelaySettings::Memory, Arc::default(), "id-1", "gull", "0.0.1", sink).unwrap();
         let state = ApiState {
             relay,
             settings: Arc::new(loaded.settings),

@@ -372,7 +372,8 @@ impl Worker {
                 }
             }
             Effect::Publish { session, id, channel, data, info } => {
-                let publication = Publication { channel, data, info: Some(info), tags: Vec::new() };
+                let publication =
+                    Publication { channel, data, info: Some(info), tags: Vec::new(), offset: 0 };
                 if self.common.relay.submit(publication, ticket(self.id, session, id)).is_err() {
                     self.common.metrics.publish_failed(&tidegate_relay::RelayError::Busy);
                     self.shard.published(session, id, Err(ErrorCode::Internal));

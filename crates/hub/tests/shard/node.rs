@@ -76,6 +76,7 @@ pub(crate) fn publication(channel: &str, data: &str) -> Publication {
         data: Bytes::copy_from_slice(data.as_bytes()),
         info: None,
         tags: Vec::new(),
+        offset: 0,
     }
 }
 

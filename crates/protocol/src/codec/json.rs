@@ -18,7 +18,7 @@ use serde_json::value::RawValue;
 pub use super::payload::{MAX_PAYLOAD_DEPTH, NotJson, payload, payload_from};
 use super::shape::{Field, Fields};
 use super::{DecodeError, Draft};
-use crate::command::{Command, Connect, Request, Subscribe};
+use crate::command::{Command, Connect, History, Request, Subscribe};
 
 pub(super) fn commands<'a>(
     message: &'a [u8],
@@ -119,7 +119,14 @@ impl<'de> Visitor<'de> for DraftVisitor {
                 Name::PresenceStats => {
                     small(&mut map)?.map(|it| Request::PresenceStats { channel: it.channel.0 })
                 }
-                Name::History => small(&mut map)?.map(|it| Request::History { channel: it.channel.0 }),
+                Name::History => object(&mut map)?.map(|it: HistoryFields<'_>| {
+                    Request::History(History {
+                        channel: it.channel.0,
+                        limit: it.limit,
+                        since: it.since.0.map(|since| (since.offset, since.epoch.0)),
+                        reverse: it.reverse,
+                    })
+                }),
                 Name::Ping => small(&mut map)?.map(|_| Request::Ping),
                 Name::Send => small(&mut map)?.map(|it| Request::Send { data: it.data.0 }),
                 Name::Rpc => small(&mut map)?.map(|it| Request::Rpc { method: it.method.0, data: it.data.0 }),
@@ -173,6 +180,30 @@ struct SubscribeFields<'a> {
     recoverable: bool,
     #[serde(default, deserialize_with = "or_default")]
     join_leave: bool,
+}
+
+#[derive(Deserialize)]
+struct HistoryFields<'a> {
+    #[serde(borrow, default)]
+    channel: Text<'a>,
+    #[serde(default, deserialize_with = "or_default")]
+    limit: i32,
+    #[serde(borrow, default = "no_object")]
+    since: Object<SinceFields<'a>>,
+    #[serde(default, deserialize_with = "or_default")]
+    reverse: bool,
+}
+
+fn no_object<T>() -> Object<T> {
+    Object(None)
+}
+
+#[derive(Deserialize)]
+struct SinceFields<'a> {
+    #[serde(default, deserialize_with = "or_default")]
+    offset: u64,
+    #[serde(borrow, default)]
+    epoch: Text<'a>,
 }
 
 /// The fields of all other requests.
@@ -374,8 +405,13 @@ impl Fields for Writer<'_> {
         });
     }
 
-    fn messages<T>(&mut self, field: Field, map: &[(&str, T)], fill: impl Fn(&T, &mut Self)) {
-        if map.is_empty() {
+    fn messages<'a, T: 'a>(
+        &mut self,
+        field: Field,
+        map: impl ExactSizeIterator<Item = (&'a str, &'a T)>,
+        fill: impl Fn(&T, &mut Self),
+    ) {
+        if map.len() == 0 {
             return;
         }
         self.message(field, |to| {
@@ -384,5 +420,25 @@ impl Fields for Writer<'_> {
                 to.object(|to| fill(value, to));
             }
         });
+    }
+
+    fn list<'a, T: 'a>(
+        &mut self,
+        field: Field,
+        items: impl ExactSizeIterator<Item = &'a T>,
+        fill: impl Fn(&T, &mut Self),
+    ) {
+        if items.len() == 0 {
+            return;
+        }
+        self.name(field);
+        self.out.push(b'[');
+        self.first = true;
+        for item in items {
+            self.separator();
+            self.object(|to| fill(item, to));
+        }
+        self.out.push(b']');
+        self.first = false;
     }
 }

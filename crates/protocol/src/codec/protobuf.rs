@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use super::shape::{Field, Fields};
 use super::wire::{self, Reader, Value};
 use super::{DecodeError, Draft};
-use crate::command::{Command, Connect, Request, Subscribe};
+use crate::command::{Command, Connect, History, Request, Subscribe};
 
 pub(super) fn commands<'a>(
     message: &'a [u8],
@@ -47,6 +47,7 @@ fn request(tag: u32, bytes: &[u8]) -> Result<Request<'_>, DecodeError> {
     Ok(match tag {
         4 => Request::Connect(connect(bytes)?),
         5 => Request::Subscribe(subscribe(bytes)?),
+        10 => Request::History(history(bytes)?),
         _ => {
             let [first, second] = first_two(bytes)?;
             match tag {
@@ -54,7 +55,6 @@ fn request(tag: u32, bytes: &[u8]) -> Result<Request<'_>, DecodeError> {
                 7 => Request::Publish { channel: text(first)?, data: second.bytes()? },
                 8 => Request::Presence { channel: text(first)? },
                 9 => Request::PresenceStats { channel: text(first)? },
-                10 => Request::History { channel: text(first)? },
                 12 => Request::Send { data: first.bytes()? },
                 13 => Request::Rpc { data: first.bytes()?, method: text(second)? },
                 14 => Request::Refresh { token: text(first)? },
@@ -119,6 +119,35 @@ fn subscribe(bytes: &[u8]) -> Result<Subscribe<'_>, DecodeError> {
     Ok(subscribe)
 }
 
+fn history(bytes: &[u8]) -> Result<History<'_>, DecodeError> {
+    let mut history = History::default();
+    let mut rest = Reader::new(bytes);
+    while let Some((tag, value)) = rest.field()? {
+        match tag {
+            1 => history.channel = text(value)?,
+            // An int32: what is negative has ten bytes, of which the lower four count.
+            7 => history.limit = value.number()? as i32,
+            8 => history.since = Some(since(value.bytes()?)?),
+            9 => history.reverse = value.flag()?,
+            _ => {}
+        }
+    }
+    Ok(history)
+}
+
+fn since(bytes: &[u8]) -> Result<(u64, Cow<'_, str>), DecodeError> {
+    let mut since = (0, Cow::Borrowed(""));
+    let mut rest = Reader::new(bytes);
+    while let Some((tag, value)) = rest.field()? {
+        match tag {
+            1 => since.0 = value.number()?,
+            2 => since.1 = text(value)?,
+            _ => {}
+        }
+    }
+    Ok(since)
+}
+
 /// Appends one message behind its length.
 pub(super) fn message(out: &mut Vec<u8>, fill: impl FnOnce(&mut Writer<'_>)) {
     Writer(out).delimited(fill);
@@ -180,12 +209,28 @@ impl Fields for Writer<'_> {
         }
     }
 
-    fn messages<T>(&mut self, field: Field, map: &[(&str, T)], fill: impl Fn(&T, &mut Self)) {
+    fn messages<'a, T: 'a>(
+        &mut self,
+        field: Field,
+        map: impl ExactSizeIterator<Item = (&'a str, &'a T)>,
+        fill: impl Fn(&T, &mut Self),
+    ) {
         for (key, value) in map {
             self.message(field, |entry| {
                 entry.text(Field("key", 1), key);
                 entry.message(Field("value", 2), |to| fill(value, to));
             });
+        }
+    }
+
+    fn list<'a, T: 'a>(
+        &mut self,
+        field: Field,
+        items: impl ExactSizeIterator<Item = &'a T>,
+        fill: impl Fn(&T, &mut Self),
+    ) {
+        for item in items {
+            self.message(field, |to| fill(item, to));
         }
     }
 }

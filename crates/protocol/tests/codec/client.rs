@@ -22,7 +22,7 @@ message!(WireCommand {
     #[prost(message, tag = "7")] publish: Option<WirePublish>,
     #[prost(message, tag = "8")] presence: Option<WireChannel>,
     #[prost(message, tag = "9")] presence_stats: Option<WireChannel>,
-    #[prost(message, tag = "10")] history: Option<WireChannel>,
+    #[prost(message, tag = "10")] history: Option<WireHistory>,
     #[prost(message, tag = "11")] ping: Option<WireNothing>,
     #[prost(message, tag = "12")] send: Option<WireData>,
     #[prost(message, tag = "13")] rpc: Option<WireRpc>,
@@ -54,6 +54,18 @@ message!(WireNothing {});
 message!(WireChannel {
     #[prost(string, tag = "1")]
     channel: String,
+});
+message!(WireHistory {
+    #[prost(string, tag = "1")] channel: String,
+    #[prost(int32, tag = "7")] limit: i32,
+    #[prost(message, tag = "8")] since: Option<WirePosition>,
+    #[prost(bool, tag = "9")] reverse: bool,
+});
+message!(WirePosition {
+    #[prost(uint64, tag = "1")]
+    offset: u64,
+    #[prost(string, tag = "2")]
+    epoch: String,
 });
 message!(WirePublish {
     #[prost(string, tag = "1")] channel: String,
@@ -187,7 +199,17 @@ pub(crate) fn protobuf(command: &Command<'_>) -> Vec<u8> {
         }
         Request::Presence { channel: it } => wire.presence = channel(it),
         Request::PresenceStats { channel: it } => wire.presence_stats = channel(it),
-        Request::History { channel: it } => wire.history = channel(it),
+        Request::History(it) => {
+            wire.history = Some(WireHistory {
+                channel: it.channel.to_string(),
+                limit: it.limit,
+                since: it
+                    .since
+                    .as_ref()
+                    .map(|(offset, epoch)| WirePosition { offset: *offset, epoch: epoch.to_string() }),
+                reverse: it.reverse,
+            });
+        }
         Request::Ping => wire.ping = Some(WireNothing {}),
         Request::Send { data } => wire.send = Some(WireData { data: data.to_vec() }),
         Request::Rpc { method, data } => {
@@ -225,8 +247,12 @@ pub(crate) fn json(command: &Command<'_>) -> Vec<u8> {
         Request::Publish { channel, data } => ("publish", json!({ "channel": channel }), data),
         Request::Presence { channel } => ("presence", json!({ "channel": channel }), b""),
         Request::PresenceStats { channel } => ("presence_stats", json!({ "channel": channel }), b""),
-        Request::History { channel } => {
-            ("history", json!({ "channel": channel, "limit": 7, "since": { "offset": 1 } }), b"")
+        Request::History(it) => {
+            let since = it.since.as_ref().map(|(offset, epoch)| json!({ "offset": offset, "epoch": epoch }));
+            let fields = json!({
+                "channel": it.channel, "limit": it.limit, "since": since, "reverse": it.reverse,
+            });
+            ("history", fields, b"")
         }
         Request::Ping => ("ping", json!({}), b""),
         Request::Send { data } => ("send", json!({}), data),

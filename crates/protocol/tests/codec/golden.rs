@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use tidegate_protocol::command::{Connect, Subscribe};
+use tidegate_protocol::command::{Connect, History, Subscribe};
 use tidegate_protocol::reply::{ConnectResult, SubscribeResult};
 use tidegate_protocol::{
     ChannelName, ClientInfo, Codec, Command, Disconnect, ErrorCode, Publication, Push, Reply, Request,
@@ -83,7 +83,16 @@ fn commands(long: &str) -> Vec<(&'static str, Command<'_>)> {
         ("publish without data", 5, publish(b"")),
         ("presence", 6, Request::Presence { channel: news.clone() }),
         ("presence_stats", 7, Request::PresenceStats { channel: news.clone() }),
-        ("history", 8, Request::History { channel: news.clone() }),
+        (
+            "history",
+            8,
+            Request::History(History {
+                channel: news.clone(),
+                limit: 10,
+                since: Some((7, "x".into())),
+                reverse: true,
+            }),
+        ),
         ("ping", 9, Request::Ping),
         ("send", 0, Request::Send { data: b"true" }),
         ("rpc", 10, Request::Rpc { method: "sum".into(), data: b"null" }),
@@ -137,17 +146,21 @@ fn replies_and_pushes_are_written_as_real_clients_read_them_in_both_codecs() {
         data: Bytes::from_static(b"{\"text\":\"hello\"}"),
         info: None,
         tags: vec![],
+        offset: 0,
     };
     let full = Publication {
         channel: ChannelName::parse("chat:1").unwrap(),
         data: long().into(),
         info: Some(info.clone()),
         tags: vec![("a\"b".into(), "1".into()), ("lang".into(), "ру".into())],
+        offset: 0,
     };
     let opened =
         ConnectResult { client: "c-1", version: "0.1.0", ping: 25, pong: true, ..ConnectResult::default() };
-    let subs =
-        vec![("inbox:#42", SubscribeResult::default()), ("news", SubscribeResult { expires: true, ttl: 60 })];
+    let subs = vec![
+        ("inbox:#42", SubscribeResult::default()),
+        ("news", SubscribeResult { expires: true, ttl: 60, ..SubscribeResult::default() }),
+    ];
     let all = ConnectResult { expires: true, ttl: 300, subs, node: "n-1", ..opened.clone() };
 
     enum Out<'a> {
@@ -161,7 +174,17 @@ fn replies_and_pushes_are_written_as_real_clients_read_them_in_both_codecs() {
         ("connect", R(1, Reply::Connect(opened))),
         ("connect with all fields", R(1, Reply::Connect(all))),
         ("subscribe", R(2, Reply::Subscribe(SubscribeResult::default()))),
-        ("subscribe that expires", R(2, Reply::Subscribe(SubscribeResult { expires: true, ttl: u32::MAX }))),
+        (
+            "subscribe that expires",
+            R(
+                2,
+                Reply::Subscribe(SubscribeResult {
+                    expires: true,
+                    ttl: u32::MAX,
+                    ..SubscribeResult::default()
+                }),
+            ),
+        ),
         ("unsubscribe", R(3, Reply::Unsubscribe)),
         ("publish", R(4, Reply::Publish)),
         ("ping", R(5, Reply::Ping)),
@@ -170,7 +193,7 @@ fn replies_and_pushes_are_written_as_real_clients_read_them_in_both_codecs() {
         ("push of a join", P(Push::Join("chat:1", &info))),
         ("push of a leave", P(Push::Leave("chat:1", &session))),
         ("push of an unsubscribe", P(Push::Unsubscribe("news", UnsubscribeCode::InsufficientState))),
-        ("push of a subscribe", P(Push::Subscribe("news"))),
+        ("push of a subscribe", P(Push::Subscribe("news", SubscribeResult::default()))),
         ("push of a message", P(Push::Message(b"[1]"))),
         ("push of a final disconnect", P(Push::Disconnect(Disconnect::BadRequest))),
         ("push of a passing disconnect", P(Push::Disconnect(Disconnect::Shutdown))),

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
-use tidegate_protocol::command::{Connect, Subscribe};
+use tidegate_protocol::command::{Connect, History, Subscribe};
 use tidegate_protocol::reply::{ConnectResult, SubscribeResult};
 use tidegate_protocol::{
     ChannelName, ClientInfo, Codec, Command, Disconnect, ErrorCode, Publication, Push, Reply, Request,
@@ -68,6 +68,11 @@ fn subscribe() -> impl Strategy<Value = Subscribe<'static>> {
     )
 }
 
+fn history() -> impl Strategy<Value = History<'static>> {
+    (text(), any::<i32>(), prop::option::of((any::<u64>(), text())), any::<bool>())
+        .prop_map(|(channel, limit, since, reverse)| History { channel, limit, since, reverse })
+}
+
 fn command() -> impl Strategy<Value = Command<'static>> {
     let with_id = prop_oneof![
         connect().prop_map(Request::Connect),
@@ -76,7 +81,7 @@ fn command() -> impl Strategy<Value = Command<'static>> {
         (text(), data()).prop_map(|(channel, data)| Request::Publish { channel, data }),
         text().prop_map(|channel| Request::Presence { channel }),
         text().prop_map(|channel| Request::PresenceStats { channel }),
-        text().prop_map(|channel| Request::History { channel }),
+        history().prop_map(Request::History),
         Just(Request::Ping),
         (text(), data()).prop_map(|(method, data)| Request::Rpc { method, data }),
         text().prop_map(|token| Request::Refresh { token }),
@@ -115,6 +120,7 @@ fn publication() -> impl Strategy<Value = Publication> {
             data: Bytes::from(data.to_string()),
             info,
             tags: tags.into_iter().collect(),
+            offset: 0,
         }
     })
 }
@@ -234,7 +240,7 @@ proptest! {
         subs in prop::collection::btree_map(any::<String>(), any::<(bool, u32)>(), 0..4),
     ) {
         let [client, version, node] = &names;
-        let result = |&(expires, ttl): &(bool, u32)| SubscribeResult { expires, ttl };
+        let result = |&(expires, ttl): &(bool, u32)| SubscribeResult { expires, ttl, ..SubscribeResult::default() };
         let reply = Reply::Connect(ConnectResult {
             client,
             version,
@@ -244,6 +250,7 @@ proptest! {
             pong,
             subs: subs.iter().map(|(channel, it)| (channel.as_str(), result(it))).collect(),
             node,
+            data: b"",
         });
         let subs: Map<_, _> = subs
             .iter()

@@ -368,7 +368,7 @@ impl Hear {
             Request::Join(worker, channel) => {
                 let join = self.ear.interest().join(worker, &channel);
                 if join == Join::Heard {
-                    self.ear.sink.joined(worker, &channel, Ok(()));
+                    self.ear.sink.joined(worker, &channel, Ok(None));
                 }
             }
             Request::Leave(worker, channel) => self.ear.interest().leave(worker, &channel, Instant::now()),

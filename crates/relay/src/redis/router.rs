@@ -23,7 +23,7 @@ use crate::envelope::{self, Opened};
 use crate::interest::Interest;
 use crate::names::{Names, Origin};
 use crate::settings::RedisSettings;
-use crate::sink::{Delivery, Observation, Sink};
+use crate::sink::{Delivery, Observation, Said, Sink};
 use crate::sparse::{Sparse, sample, shortened};
 
 /// The largest message on a control channel: a part of a survey's answer with the longest channel names fits.
@@ -112,7 +112,7 @@ impl Ear {
                 match self.publication(channel, payload) {
                     Ok(publication) => {
                         heard.received = received;
-                        heard.batch.push(Delivery { workers, publication });
+                        heard.batch.push(Delivery { workers, said: Said::Publication(publication) });
                         if heard.batch.len() >= MOST_TOGETHER {
                             self.hand_over(&mut heard);
                         }
@@ -148,7 +148,7 @@ impl Ear {
                 return Err("too_large");
             }
             let data = payload(message).map_err(|_| "not_json")?;
-            return Ok(Publication { channel, data, info: None, tags: Vec::new() });
+            return Ok(Publication { channel, data, info: None, tags: Vec::new(), offset: 0 });
         }
         let opened = envelope::open(&Bytes::copy_from_slice(message)).map_err(|_| "envelope")?;
         let Opened { data, info, tags } = opened;
@@ -156,7 +156,7 @@ impl Ear {
             return Err("too_large");
         }
         let data = payload_from(data).map_err(|_| "not_json")?;
-        Ok(Publication { channel, data, info, tags })
+        Ok(Publication { channel, data, info, tags, offset: 0 })
     }
 
     fn control(&self, from: &str, payload: Bytes) {
@@ -215,7 +215,7 @@ impl Ear {
         let Origin::Channel(name) = self.names.origin(name) else { return };
         let confirmed = self.interest().confirmed(name);
         if let Some((channel, workers)) = confirmed {
-            workers.iter().for_each(|worker| self.sink.joined(worker, &channel, Ok(())));
+            workers.iter().for_each(|worker| self.sink.joined(worker, &channel, Ok(None)));
         }
     }
 

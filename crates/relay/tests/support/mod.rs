@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tidegate_protocol::{ChannelName, Publication};
-use tidegate_relay::{RedisSettings, Relay, RelaySettings, Ticket, WorkerId};
+use tidegate_relay::{ChannelRules, RedisSettings, Relay, RelaySettings, Retention, Rules, Ticket, WorkerId};
 
 pub use recorder::Recorder;
 pub use server::RedisServer;
@@ -42,8 +42,23 @@ pub fn node(id: &str, settings: RedisSettings) -> (Relay, Arc<Recorder>) {
 }
 
 pub fn start(id: &str, settings: RelaySettings, recorder: &Arc<Recorder>) -> Relay {
-    Relay::start(settings, id, &format!("host-{id}"), "0.0.0-test", Arc::clone(recorder))
+    Relay::start(settings, rules(), id, &format!("host-{id}"), "0.0.0-test", Arc::clone(recorder))
         .expect("settings that work")
+}
+
+/// Channels without namespace have no history, `kept:` and `brief:` have, `room:` tells who joins and leaves.
+pub fn rules() -> Arc<Rules> {
+    let kept = |size, ttl| ChannelRules {
+        retention: Some(Retention { size, ttl: Duration::from_secs(ttl) }),
+        ..ChannelRules::default()
+    };
+    let namespaces = [
+        ("kept", kept(100, 300)),
+        ("brief", kept(3, 300)),
+        ("room", ChannelRules { join_leave: true, ..ChannelRules::default() }),
+    ];
+    let namespaces = namespaces.map(|(name, rules)| (name.to_owned(), rules));
+    Arc::new(Rules { namespaces: namespaces.into(), any: Some(ChannelRules::default()) })
 }
 
 pub fn channel(name: &str) -> ChannelName {
@@ -56,6 +71,7 @@ pub fn publication(name: &str, data: &str) -> Publication {
         data: Bytes::copy_from_slice(data.as_bytes()),
         info: None,
         tags: Vec::new(),
+        offset: 0,
     }
 }
 
@@ -69,7 +85,9 @@ pub fn joined(relay: &Relay, recorder: &Recorder, worker: u8, name: &str) {
     relay.join(WorkerId(worker), channel(name)).expect("room in the queue");
     let result = recorder
         .wait(&format!("worker {worker} joins {name}"), |r| r.joins(worker, name).get(before).cloned());
-    result.unwrap_or_else(|error| panic!("worker {worker} could not join {name}: {error}"));
+    if let Err(error) = result {
+        panic!("worker {worker} could not join {name}: {error}");
+    }
 }
 
 /// Looks again and again until `look` is satisfied, for what sends no event of its own.

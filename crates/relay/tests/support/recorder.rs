@@ -3,18 +3,21 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use tidegate_protocol::{ChannelName, Control, Publication};
-use tidegate_relay::{Delivery, Observation, RelayError, Report, Sink, Ticket, WorkerId, WorkerSet};
+use tidegate_protocol::{ChannelName, Control, Position, Publication};
+use tidegate_relay::{
+    Delivery, Observation, Recovered, RelayError, Report, Said, Sink, Ticket, WorkerId, WorkerSet,
+};
 use tokio::sync::oneshot;
 
 use super::SOON;
 
-type Outcome = Result<(), String>;
+type Outcome<T = ()> = Result<T, String>;
 
 #[derive(Debug, Clone)]
 pub enum Event {
-    Delivered(WorkerSet, Publication),
-    Joined(WorkerId, ChannelName, Outcome),
+    Said(WorkerSet, Said),
+    Joined(WorkerId, ChannelName, Outcome<Option<Position>>),
+    Recovered(Ticket, ChannelName, Outcome<Recovered>),
     Lost(WorkerId, ChannelName),
     Published(Ticket, Outcome),
     Control(Control),
@@ -42,7 +45,7 @@ impl Record {
 
     pub fn publications(&self, worker: u8, name: &str) -> impl Iterator<Item = &Publication> {
         self.events.iter().filter_map(move |event| match event {
-            Event::Delivered(workers, p)
+            Event::Said(workers, Said::Publication(p))
                 if workers.contains(WorkerId(worker)) && p.channel.as_str() == name =>
             {
                 Some(p)
@@ -51,7 +54,7 @@ impl Record {
         })
     }
 
-    pub fn joins(&self, worker: u8, name: &str) -> Vec<Outcome> {
+    pub fn joins(&self, worker: u8, name: &str) -> Vec<Outcome<Option<Position>>> {
         let mine = |event: &Event| match event {
             Event::Joined(w, c, result) if w.0 == worker && c.as_str() == name => Some(result.clone()),
             _ => None,
@@ -151,7 +154,7 @@ impl Recorder {
         });
     }
 
-    pub fn answers_to_joins(&self, worker: u8, name: &str) -> Vec<Outcome> {
+    pub fn answers_to_joins(&self, worker: u8, name: &str) -> Vec<Outcome<Option<Position>>> {
         self.record().joins(worker, name)
     }
 
@@ -171,7 +174,7 @@ impl Recorder {
 
 impl Sink for Recorder {
     fn deliver(&self, batch: &mut Vec<Delivery>, _received: Instant) {
-        for Delivery { workers, publication } in batch.drain(..) {
+        for Delivery { workers, said } in batch.drain(..) {
             let record = self.record();
             let record =
                 self.changed.wait_while(record, |r| r.stalled).expect("no test panics while recording");
@@ -180,12 +183,16 @@ impl Sink for Recorder {
             } else {
                 drop(record);
             }
-            self.note(Event::Delivered(workers, publication));
+            self.note(Event::Said(workers, said));
         }
     }
 
-    fn joined(&self, worker: WorkerId, channel: &ChannelName, result: Result<(), RelayError>) {
+    fn joined(&self, worker: WorkerId, channel: &ChannelName, result: Result<Option<Position>, RelayError>) {
         self.note(Event::Joined(worker, channel.clone(), result.map_err(|e| e.to_string())));
+    }
+
+    fn recovered(&self, ticket: Ticket, channel: &ChannelName, result: Result<Recovered, RelayError>) {
+        self.note(Event::Recovered(ticket, channel.clone(), result.map_err(|e| e.to_string())));
     }
 
     fn lost(&self, worker: WorkerId, channel: &ChannelName) {

@@ -147,7 +147,7 @@ pub(crate) fn hello(number: usize, channel: &str) -> String {
 /// A publication as the relay hands it to the workers.
 pub(crate) fn broadcast(channel: &ChannelName, data: &Bytes) -> Arc<Broadcast> {
     let (channel, data) = (channel.clone(), data.clone());
-    Arc::new(Broadcast::new(Publication { channel, data, info: None, tags: Vec::new() }))
+    Arc::new(Broadcast::new(Publication { channel, data, info: None, tags: Vec::new(), offset: 0 }))
 }
 
 /// 128 bytes of JSON.
