@@ -177,7 +177,7 @@ fn listen(key: &'static str, address: SocketAddr) -> Result<std::net::TcpListene
 /// The one line at start with what matters.
 fn announce(settings: &Settings, id: &str, public: SocketAddr, internal: SocketAddr) {
     let relay = match &settings.relay {
-        RelaySettings::Memory => "memory",
+        RelaySettings::Memory(_) => "memory",
         RelaySettings::Redis(_) => "redis",
     };
     tracing::info!(

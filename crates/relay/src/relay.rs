@@ -206,7 +206,7 @@ impl Relay {
             started: Instant::now(),
         };
         let kind = match settings {
-            RelaySettings::Memory => Kind::Memory(MemoryRelay::start(identity, sink)?),
+            RelaySettings::Memory(_settings) => Kind::Memory(MemoryRelay::start(identity, sink)?),
             RelaySettings::Redis(settings) => Kind::Redis(RedisRelay::start(settings, identity, sink)?),
         };
         Ok(Self { kind: Arc::new(kind) })

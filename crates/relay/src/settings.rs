@@ -8,9 +8,17 @@ use std::time::Duration;
 #[derive(Debug, Clone)]
 pub enum RelaySettings {
     /// For one node: nothing leaves the process.
-    Memory,
+    Memory(MemorySettings),
     /// One Redis server.
     Redis(RedisSettings),
+}
+
+/// What the memory relay may keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemorySettings {
+    /// How many bytes the histories of all channels may take. Beyond it the channels that were used least recently lose
+    /// theirs.
+    pub history_bytes: usize,
 }
 
 /// How to reach one Redis server.
@@ -36,6 +44,8 @@ pub struct RedisSettings {
     pub heartbeat: Duration,
     /// The largest publication taken from Redis, in bytes.
     pub max_publication_bytes: usize,
+    /// How long somebody is present after the node's last word of it: the node says it anew three times in that.
+    pub presence_ttl: Duration,
 }
 
 impl RedisSettings {

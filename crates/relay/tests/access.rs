@@ -275,5 +275,5 @@ async fn settings_that_cannot_work_are_named_and_show_no_password() {
         assert!(error.starts_with(&format!("relay.redis.{key}: ")), "{error}");
         assert!(!error.contains("s3cret"), "{error}");
     }
-    assert!(Relay::start(RelaySettings::Memory, Arc::default(), "a:b", "h", "0", Recorder::new()).is_err());
+    assert!(Relay::start(support::MEMORY, Arc::default(), "a:b", "h", "0", Recorder::new()).is_err());
 }

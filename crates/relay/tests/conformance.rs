@@ -8,7 +8,7 @@ use bytes::Bytes;
 use support::{Recorder, RedisServer, channel, joined, publication, settings, start, ticket};
 use tidegate_protocol::control::{Control, DisconnectControl};
 use tidegate_protocol::{ClientInfo, Publication};
-use tidegate_relay::{Relay, RelaySettings, WorkerId};
+use tidegate_relay::{Relay, WorkerId};
 
 /// One node on a relay of some kind.
 struct Node {
@@ -19,7 +19,7 @@ struct Node {
 
 fn memory() -> Node {
     let recorder = Recorder::new();
-    let relay = start("n1", RelaySettings::Memory, &recorder);
+    let relay = start("n1", support::MEMORY, &recorder);
     recorder.up(1);
     Node { relay, recorder, _server: None }
 }

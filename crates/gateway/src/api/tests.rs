@@ -11,9 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tidegate_protocol::{Control, Position, Publication};
-use tidegate_relay::{
-    Delivery, Observation, Recovered, RelayError, RelaySettings, Report, Said, Sink, Ticket, WorkerId,
-};
+use tidegate_relay::{Delivery, Observation, Recovered, RelayError, Report, Said, Sink, Ticket, WorkerId};
 
 use super::*;
 use crate::settings::{self, Assignment, Machine, Sources};
@@ -100,7 +98,8 @@ impl Backend {
         let (sender, heard) = sync_channel(64);
         let sink = Arc::new(TestSink(sender));
         let relay =
-            Relay::start(RelaySettings::Memory, Arc::default(), "id-1", "gull", "0.0.1", sink).unwrap();
+            Relay::start(loaded.settings.relay.clone(), Arc::default(), "id-1", "gull", "0.0.1", sink)
+                .unwrap();
         let state = ApiState {
             relay,
             settings: Arc::new(loaded.settings),

@@ -23,7 +23,7 @@ pub(crate) async fn live(state: web::Data<ApiState>) -> HttpResponse {
 pub(crate) async fn ready(state: web::Data<ApiState>) -> HttpResponse {
     let relay = state.relay.status();
     let kind = match state.settings.relay {
-        RelaySettings::Memory => "memory",
+        RelaySettings::Memory(_) => "memory",
         RelaySettings::Redis(_) => "redis",
     };
     let mut body = json!({

@@ -11,7 +11,7 @@ use crate::settings::Settings;
 pub(crate) fn print(settings: &Settings, public: SocketAddr, internal: SocketAddr) {
     let secure = if settings.tls.is_some() { "s" } else { "" };
     let publish = match &settings.relay {
-        RelaySettings::Memory => String::new(),
+        RelaySettings::Memory(_) => String::new(),
         RelaySettings::Redis(redis) => {
             format!(
                 "  or             redis-cli PUBLISH '{}:{{news}}' '{{\"text\":\"hello\"}}'\n",

@@ -6,7 +6,7 @@ use std::time::Duration;
 use config::Value;
 use tidegate_hub::{Delivery, Namespace, Right};
 use tidegate_protocol::ChannelName;
-use tidegate_relay::{RedisSettings, RelaySettings, Secret};
+use tidegate_relay::{MemorySettings, RedisSettings, RelaySettings, Secret};
 
 use super::machine::{self, Machine, RESERVED_FILES};
 use super::reader::Reader;
@@ -149,7 +149,9 @@ fn relay(reader: &mut Reader<'_>) -> RelaySettings {
     let is_redis = reader.take("relay.kind", one_of(&[("memory", false), ("redis", true)]));
     // Read either way, so that mistakes are found before the day it is switched on.
     let redis = redis(reader);
-    if is_redis { RelaySettings::Redis(redis) } else { RelaySettings::Memory }
+    let memory =
+        MemorySettings { history_bytes: reader.take("relay.memory.history_bytes", size(1 << 20..=64 << 30)) };
+    if is_redis { RelaySettings::Redis(redis) } else { RelaySettings::Memory(memory) }
 }
 
 fn redis(reader: &mut Reader<'_>) -> RedisSettings {
@@ -193,6 +195,7 @@ fn redis(reader: &mut Reader<'_>) -> RedisSettings {
         linger: reader.take("relay.redis.linger", duration(Duration::ZERO..=10 * MINUTE)),
         heartbeat: reader.take("relay.redis.heartbeat", duration(200 * MILLISECOND..=5 * MINUTE)),
         max_publication_bytes: reader.take("relay.redis.max_publication_bytes", size(64..=64 << 20)),
+        presence_ttl: reader.take("relay.redis.presence_ttl", duration(SECOND..=60 * MINUTE)),
     }
 }
 

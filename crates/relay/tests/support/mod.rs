@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tidegate_protocol::{ChannelName, Publication};
-use tidegate_relay::{ChannelRules, RedisSettings, Relay, RelaySettings, Retention, Rules, Ticket, WorkerId};
+use tidegate_relay::{
+    ChannelRules, MemorySettings, RedisSettings, Relay, RelaySettings, Retention, Rules, Ticket, WorkerId,
+};
 
 pub use recorder::Recorder;
 pub use server::RedisServer;
@@ -30,8 +32,12 @@ pub fn settings(url: &str) -> RedisSettings {
         linger: Duration::from_millis(300),
         heartbeat: Duration::from_millis(500),
         max_publication_bytes: 64 * 1024,
+        presence_ttl: Duration::from_secs(3),
     }
 }
+
+/// A memory relay with room.
+pub const MEMORY: RelaySettings = RelaySettings::Memory(MemorySettings { history_bytes: 64 << 20 });
 
 /// A node on the server, with its own recorder; up.
 pub fn node(id: &str, settings: RedisSettings) -> (Relay, Arc<Recorder>) {

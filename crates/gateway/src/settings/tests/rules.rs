@@ -12,7 +12,7 @@ fn a_node_needs_no_settings() {
     assert_eq!(settings.limits.max_connections, 20_000);
     assert_eq!(settings.limits.max_message_bytes, 64 << 10);
     assert_eq!(settings.heartbeat.interval, Duration::from_secs(25));
-    assert!(matches!(settings.relay, RelaySettings::Memory));
+    assert!(matches!(settings.relay, RelaySettings::Memory(memory) if memory.history_bytes == 64 << 20));
     let rights =
         Namespace { subscribe: Right::Authenticated, publish: Right::Nobody, delivery: Delivery::Every };
     assert_eq!(settings.namespaces, [("default".to_owned(), rights)]);
