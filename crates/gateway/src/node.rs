@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use actix_web::{App, HttpServer, web};
 use tidegate_hub::{Policy, Tick};
-use tidegate_relay::{Relay, RelayError, RelaySettings};
+use tidegate_relay::{Relay, RelayError, RelaySettings, Rules};
 
 use crate::api::{self, ApiState};
 use crate::edge::{self, Admission, Common, Gate, Public};
@@ -78,7 +78,7 @@ pub(crate) async fn run(settings: Settings) -> Result<(), NodeError> {
     let id = uuid::Uuid::new_v4().to_string();
     let relay = Relay::start(
         settings.relay.clone(),
-        Arc::default(),
+        Arc::new(rules(&settings)),
         &id,
         &settings.node.name,
         env!("CARGO_PKG_VERSION"),
@@ -200,8 +200,8 @@ fn announce(settings: &Settings, id: &str, public: SocketAddr, internal: SocketA
 /// The rules of the workers' shards.
 fn policy(settings: &Settings) -> Policy {
     Policy {
-        namespaces: settings.namespaces.iter().cloned().collect(),
-        any_namespace: settings.any_namespace,
+        namespaces: settings.namespaces.iter().map(|(name, it)| (name.clone(), it.clients)).collect(),
+        any_namespace: settings.any_namespace.map(|it| it.clients),
         max_subscriptions: settings.limits.max_subscriptions,
         outbox_max_bytes: settings.outbox.max_bytes,
         connect_timeout: Tick::count(settings.limits.connect_timeout),
@@ -209,6 +209,14 @@ fn policy(settings: &Settings) -> Policy {
         pong_timeout: Tick::count(settings.heartbeat.timeout),
         ping_seconds: u32::try_from(settings.heartbeat.interval.as_secs()).unwrap_or(u32::MAX),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+/// The rules of the relay.
+fn rules(settings: &Settings) -> Rules {
+    Rules {
+        namespaces: settings.namespaces.iter().map(|(name, it)| (name.clone(), it.channels)).collect(),
+        any: settings.any_namespace.map(|it| it.channels),
     }
 }
 

@@ -26,7 +26,7 @@ pub mod tick;
 pub use broadcast::Broadcast;
 pub use effect::Effect;
 pub use outbox::Outbox;
-pub use policy::{Authenticator, Delivery, Identity, Namespace, Policy, Refusal, Right};
+pub use policy::{Authenticator, Delivery, History, Identity, Namespace, Policy, Presence, Refusal, Right};
 pub use shard::{Opening, SessionKey, Shard};
 pub use table::Table;
 pub use tally::Tally;

@@ -42,8 +42,55 @@ pub struct Namespace {
     pub subscribe: Right,
     /// Who may publish.
     pub publish: Right,
+    /// Who may ask what was said.
+    pub read_history: Right,
+    /// Who may ask who is there.
+    pub read_presence: Right,
     /// What a subscriber gets that cannot keep up.
     pub delivery: Delivery,
+    /// Whether what was said is kept.
+    pub history: History,
+    /// Whether it is known who is there.
+    pub presence: Presence,
+}
+
+impl Namespace {
+    /// A namespace where these may subscribe and publish. Nothing is kept of what is said in it, nor of who is there.
+    pub const fn plain(subscribe: Right, publish: Right) -> Self {
+        Self {
+            subscribe,
+            publish,
+            read_history: Right::Nobody,
+            read_presence: Right::Nobody,
+            delivery: Delivery::Every,
+            history: History::None,
+            presence: Presence::None,
+        }
+    }
+}
+
+/// Whether what is said in a channel is kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum History {
+    /// It is not.
+    #[default]
+    None,
+    /// It is: the relay gives every publication an offset.
+    Kept,
+    /// It is, and who comes back is given what they missed.
+    Recoverable,
+}
+
+/// Whether it is known who is in a channel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Presence {
+    /// It is not.
+    #[default]
+    None,
+    /// It is, for those who ask.
+    Kept,
+    /// It is, and subscribers are told who joins and leaves.
+    Told,
 }
 
 /// What a subscriber gets that cannot keep up with a channel.

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use tidegate_hub::{
-    Authenticator, Broadcast, Delivery, Effect, Identity, Namespace, Opening, Policy, Refusal, Right,
-    SessionKey, Shard, Tick,
+    Authenticator, Broadcast, Effect, Identity, Namespace, Opening, Policy, Refusal, Right, SessionKey,
+    Shard, Tick,
 };
 use tidegate_protocol::command::Connect;
 use tidegate_protocol::{ChannelName, Codec, Publication};
@@ -34,11 +34,7 @@ impl Authenticator for ByToken {
 fn policy() -> Policy {
     Policy {
         namespaces: HashMap::new(),
-        any_namespace: Some(Namespace {
-            subscribe: Right::Anyone,
-            publish: Right::Anyone,
-            delivery: Delivery::Every,
-        }),
+        any_namespace: Some(Namespace::plain(Right::Anyone, Right::Anyone)),
         max_subscriptions: 128,
         outbox_max_bytes: 1024 * 1024,
         connect_timeout: 40,

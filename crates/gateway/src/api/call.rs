@@ -207,10 +207,10 @@ impl Call<'_> {
     fn channel(&self, name: &str) -> Result<ChannelName, Failure> {
         let channel = ChannelName::parse(name)
             .map_err(|error| Failure::bad_request(format!("the channel {name:?}: {error}")))?;
-        let settings = &self.state.settings;
-        let known = settings.any_namespace.is_some()
-            || settings.namespaces.iter().any(|(namespace, _)| namespace == channel.namespace());
-        if known { Ok(channel) } else { Err(Failure::unknown_channel(channel.namespace())) }
+        match self.state.settings.rules(&channel) {
+            Some(_) => Ok(channel),
+            None => Err(Failure::unknown_channel(channel.namespace())),
+        }
     }
 
     async fn subscription(&self, method: Method, mut fields: Fields<'_>) -> Result<Value, Failure> {

@@ -1,14 +1,15 @@
 //! From what was written to what the node uses: every bound and every rule between keys.
+//!
+//! Not here: what namespaces say (`namespaces`).
 
 use std::collections::HashSet;
 use std::time::Duration;
 
 use config::Value;
-use tidegate_hub::{Delivery, Namespace, Right};
-use tidegate_protocol::ChannelName;
 use tidegate_relay::{MemorySettings, RedisSettings, RelaySettings, Secret};
 
 use super::machine::{self, Machine, RESERVED_FILES};
+use super::namespaces;
 use super::reader::Reader;
 use super::resolved::{
     Api, ApiKey, Auth, Bound, Drain, Heartbeat, Limits, Listen, Log, LogFormat, Node, Outbox, RecordLayer,
@@ -18,16 +19,6 @@ use super::value::{address, duration, flag, number, one_of, path, size, text, wo
 
 /// The most connections a node can be asked to take.
 pub(super) const MAX_CONNECTIONS: usize = 10_000_000;
-
-const RIGHTS: [(&str, Right); 5] = [
-    ("anyone", Right::Anyone),
-    ("authenticated", Right::Authenticated),
-    ("subscriber", Right::Subscriber),
-    ("token", Right::Token),
-    ("nobody", Right::Nobody),
-];
-
-const DELIVERIES: [(&str, Delivery); 2] = [("every", Delivery::Every), ("latest", Delivery::Latest)];
 
 const SCOPES: [(&str, Scope); 3] =
     [("read", Scope::Read), ("publish", Scope::Publish), ("admin", Scope::Admin)];
@@ -82,12 +73,8 @@ pub(super) fn settings(reader: &mut Reader<'_>, machine: &Machine) -> Settings {
             origins: reader.list("auth.origins", origin),
         },
         api: Api { keys: api_keys(reader) },
-        namespaces: namespaces(reader),
-        any_namespace: dev.then_some(Namespace {
-            subscribe: Right::Anyone,
-            publish: Right::Anyone,
-            delivery: Delivery::Every,
-        }),
+        any_namespace: dev.then(|| namespaces::by_default(reader)),
+        namespaces: namespaces::all(reader),
         drain: Drain {
             delay: reader.take("drain.delay", duration(Duration::ZERO..=10 * MINUTE)),
             duration: reader.take("drain.duration", duration(Duration::ZERO..=60 * MINUTE)),
@@ -275,59 +262,6 @@ fn api_keys(reader: &mut Reader<'_>) -> Vec<ApiKey> {
         keys.push(ApiKey { name, key, scope });
     }
     keys
-}
-
-fn namespaces(reader: &mut Reader<'_>) -> Vec<(String, Namespace)> {
-    let fallback = default_namespace(reader);
-    let mut namespaces: Vec<(String, Namespace)> = Vec::new();
-    for item in reader.sections("namespaces") {
-        let name = reader.required(&item, "name", namespace_name);
-        let subscribe = reader.field(&item, "subscribe", |value| match one_of(&RIGHTS)(value)? {
-            Right::Subscriber => {
-                Err("nobody is a subscriber before they subscribed: choose another".to_owned())
-            }
-            right => Ok(right),
-        });
-        let publish = reader.field(&item, "publish", one_of(&RIGHTS));
-        let delivery = reader.field(&item, "delivery", one_of(&DELIVERIES));
-        let Some(name) = name else { continue };
-        if namespaces.iter().any(|(other, _)| *other == name) {
-            reader.item_problem(&item, "name", "there is one of this name already");
-            continue;
-        }
-        let rights = Namespace {
-            subscribe: subscribe.unwrap_or(fallback.subscribe),
-            publish: publish.unwrap_or(fallback.publish),
-            delivery: delivery.unwrap_or_default(),
-        };
-        namespaces.push((name, rights));
-    }
-    namespaces
-}
-
-/// What a namespace gets that leaves a right out: that of the namespace which is there by default.
-fn default_namespace(reader: &Reader<'_>) -> Namespace {
-    let mut rights =
-        Namespace { subscribe: Right::Nobody, publish: Right::Nobody, delivery: Delivery::Every };
-    if let Some(config::ValueKind::Array(items)) = reader.default("namespaces").map(|value| &value.kind)
-        && let Some(config::ValueKind::Table(fields)) = items.first().map(|item| &item.kind)
-    {
-        let right = |field: &str| fields.get(field).and_then(|value| one_of(&RIGHTS)(value).ok());
-        rights.subscribe = right("subscribe").unwrap_or(rights.subscribe);
-        rights.publish = right("publish").unwrap_or(rights.publish);
-    }
-    rights
-}
-
-fn namespace_name(value: &Value) -> Result<String, String> {
-    let name = word(value)?;
-    match ChannelName::parse(&name) {
-        Ok(_) if name.contains(':') => {
-            Err("may not contain `:`, which ends a channel's namespace".to_owned())
-        }
-        Ok(_) => Ok(name),
-        Err(error) => Err(error.to_string()),
-    }
 }
 
 fn prefix(value: &Value) -> Result<String, String> {

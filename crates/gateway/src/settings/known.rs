@@ -9,12 +9,28 @@ const DEFAULTS: &str = include_str!("defaults.yaml");
 
 /// Keys of items in lists.
 const ITEM_KEYS: [(&str, &[&str]); 2] = [
-    ("namespaces", &["name", "subscribe", "publish", "delivery"]),
+    (
+        "namespaces",
+        &[
+            "name",
+            "subscribe",
+            "publish",
+            "read_history",
+            "read_presence",
+            "delivery",
+            "history_size",
+            "history_ttl",
+            "recover",
+            "presence",
+            "join_leave",
+            "on_gap",
+        ],
+    ),
     ("api.keys", &["name", "key", "key_file", "scope"]),
 ];
 
 /// Keys that the design has and this version has not.
-const LATER: [&str; 24] = [
+const LATER: [&str; 17] = [
     "admin",
     "auth.jwt",
     "cluster",
@@ -25,13 +41,6 @@ const LATER: [&str; 24] = [
     "limits.message_rate",
     "listen.proxy_protocol",
     "listen.trusted_proxies",
-    "namespaces[].history_size",
-    "namespaces[].history_ttl",
-    "namespaces[].join_leave",
-    "namespaces[].presence",
-    "namespaces[].read_history",
-    "namespaces[].read_presence",
-    "namespaces[].recover",
     "namespaces[].user_limited",
     "outbox.node_bytes",
     "rebalance",

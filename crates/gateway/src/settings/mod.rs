@@ -11,6 +11,7 @@ mod effective;
 mod known;
 mod layers;
 mod machine;
+mod namespaces;
 mod problem;
 mod reader;
 mod resolved;

@@ -172,6 +172,13 @@ impl<'a> Reader<'a> {
         sections
     }
 
+    /// The first item of a list of sections that is there by default: that of dev mode in dev mode.
+    pub(super) fn default_section(&self, key: &str) -> Option<Item> {
+        let ValueKind::Array(items) = &self.default(key)?.kind else { return None };
+        let ValueKind::Table(fields) = &items.first()?.kind else { return None };
+        Some(Item { path: format!("{key}[0]"), fields: fields.clone(), origin: String::new() })
+    }
+
     /// Reports a field of an item.
     pub(super) fn item_problem(&mut self, item: &Item, field: &str, advice: impl Into<String>) {
         let key = format!("{}.{field}", item.path);

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tidegate_hub::Namespace;
-use tidegate_relay::{RelaySettings, Secret};
+use tidegate_protocol::ChannelName;
+use tidegate_relay::{ChannelRules, RelaySettings, Secret};
 
 /// All settings of a node.
 #[derive(Debug, Clone)]
@@ -33,15 +34,32 @@ pub(crate) struct Settings {
     /// Who may call the server API.
     pub api: Api,
     /// Known namespaces by name.
-    pub namespaces: Vec<(String, Namespace)>,
+    pub namespaces: Vec<(String, NamespaceRules)>,
     /// What an unknown namespace gets; `None` refuses it.
-    pub any_namespace: Option<Namespace>,
+    pub any_namespace: Option<NamespaceRules>,
     /// How the node leaves.
     pub drain: Drain,
     /// What the node writes about itself.
     pub log: Log,
     /// Whether the node runs in dev mode: open to anyone on this machine, with the page at `/`.
     pub dev: bool,
+}
+
+/// The rules of a namespace, for both who apply them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NamespaceRules {
+    /// What clients may do and get.
+    pub clients: Namespace,
+    /// What the relay does for its channels.
+    pub channels: ChannelRules,
+}
+
+impl Settings {
+    /// The rules of a channel by its namespace; `None` if there is no such namespace.
+    pub(crate) fn rules(&self, channel: &ChannelName) -> Option<NamespaceRules> {
+        let named = self.namespaces.iter().find(|(name, _)| name == channel.namespace());
+        named.map(|(_, rules)| *rules).or(self.any_namespace)
+    }
 }
 
 /// Where the node listens.

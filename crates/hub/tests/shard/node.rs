@@ -43,7 +43,7 @@ impl Authenticator for ByToken {
 pub(crate) fn policy() -> Policy {
     let namespace = |name: &str, subscribe, publish| {
         let delivery = if name == "price" { Delivery::Latest } else { Delivery::Every };
-        (name.to_owned(), Namespace { subscribe, publish, delivery })
+        (name.to_owned(), Namespace { delivery, ..Namespace::plain(subscribe, publish) })
     };
     Policy {
         namespaces: HashMap::from([

@@ -41,7 +41,7 @@ impl Authenticator for ByToken {
 
 impl Crowd {
     pub(crate) fn new(delivery: Delivery) -> Self {
-        let everything = Namespace { subscribe: Right::Anyone, publish: Right::Anyone, delivery };
+        let everything = Namespace { delivery, ..Namespace::plain(Right::Anyone, Right::Anyone) };
         let policy = Policy {
             namespaces: HashMap::new(),
             any_namespace: Some(everything),

@@ -37,7 +37,7 @@ fn brackets_in_a_key_are_no_place_in_a_list() {
 fn what_later_versions_know_is_refused_in_so_many_words() {
     for yaml in [
         "auth: {jwt: {hmac_secret: s3cret, audience: a}}",
-        "namespaces: [{name: a, history_size: 10}]",
+        "namespaces: [{name: a, user_limited: true}]",
         "rebalance: {enabled: true}",
         "limits: {message_rate: 100}",
         "relay: {redis: {sentinel: {master: m, nodes: [a]}}}",
@@ -147,8 +147,9 @@ fn lists_can_be_given_in_variables() {
     let settings = loaded.settings;
     assert_eq!(settings.auth.origins, ["https://a.example", "https://b.example"]);
     // What an item leaves out is as in the default namespace.
-    let rights = Namespace { subscribe: Right::Anyone, publish: Right::Nobody, delivery: Delivery::Every };
-    assert_eq!(settings.namespaces, [("chat".to_owned(), rights)]);
+    let rights = Namespace::plain(Right::Anyone, Right::Nobody);
+    let [(name, rules)] = settings.namespaces.as_slice() else { panic!("{:?}", settings.namespaces) };
+    assert_eq!((name.as_str(), rules.clients), ("chat", rights));
     assert_eq!(settings.api.keys[0].key.expose(), "0123456789abcdef");
     assert_eq!(settings.api.keys[0].scope, Scope::Publish);
     assert!(loaded.effective.contains("  - {name: chat, subscribe: anyone}\n"), "{}", loaded.effective);

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a failing test is what should happen")]
 
 mod layers;
+mod namespaces;
 mod reference;
 mod rules;
 mod secrets;
@@ -10,8 +11,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tidegate_hub::{Delivery, Namespace, Right};
-use tidegate_relay::RelaySettings;
+use tidegate_hub::{Delivery, History, Namespace, Presence, Right};
+use tidegate_relay::{ChannelRules, OnGap, RelaySettings, Retention};
 
 use super::problem::Problem;
 use super::*;

@@ -13,9 +13,8 @@ fn a_node_needs_no_settings() {
     assert_eq!(settings.limits.max_message_bytes, 64 << 10);
     assert_eq!(settings.heartbeat.interval, Duration::from_secs(25));
     assert!(matches!(settings.relay, RelaySettings::Memory(memory) if memory.history_bytes == 64 << 20));
-    let rights =
-        Namespace { subscribe: Right::Authenticated, publish: Right::Nobody, delivery: Delivery::Every };
-    assert_eq!(settings.namespaces, [("default".to_owned(), rights)]);
+    assert_eq!(settings.namespaces.len(), 1);
+    assert_eq!(settings.namespaces[0].1.clients, Namespace::plain(Right::Authenticated, Right::Nobody));
     assert_eq!(settings.any_namespace, None);
     assert!(!settings.auth.anonymous && !settings.dev && settings.tls.is_none());
     assert_eq!(loaded.warnings, Vec::<String>::new());
@@ -64,27 +63,22 @@ fn all_problems_are_reported_at_once_with_key_value_place_and_advice() {
 }
 
 #[test]
-fn a_namespace_delivers_every_publication_unless_it_says_latest() {
-    let namespaces = r#"[{"name": "default"}, {"name": "price", "delivery": "latest"}]"#;
-    let sources = Sources {
-        file: None,
-        environment: environment(&[("TIDEGATE__NAMESPACES", namespaces)]),
-        flags: Vec::new(),
-    };
-    let settings = load(&sources, &machine()).unwrap().settings;
-    let found: Vec<_> = settings.namespaces.iter().map(|(name, it)| (name.as_str(), it.delivery)).collect();
-    assert_eq!(found, [("default", Delivery::Every), ("price", Delivery::Latest)]);
-}
-
-#[test]
 fn dev_mode_opens_everything_on_loopback_only() {
     let loaded = with_flags(&[("dev.enabled", "true")]).unwrap();
     let settings = &loaded.settings;
     assert!(settings.dev && settings.auth.anonymous);
     assert!(settings.listen.public.ip().is_loopback());
-    let open = Namespace { subscribe: Right::Anyone, publish: Right::Anyone, delivery: Delivery::Every };
-    assert_eq!(settings.namespaces, [("default".to_owned(), open)]);
-    assert_eq!(settings.any_namespace, Some(open));
+    let open = Namespace {
+        read_history: Right::Anyone,
+        read_presence: Right::Anyone,
+        history: History::Recoverable,
+        presence: Presence::Kept,
+        ..Namespace::plain(Right::Anyone, Right::Anyone)
+    };
+    let any = settings.any_namespace.unwrap();
+    assert_eq!(settings.namespaces, [("default".to_owned(), any)]);
+    assert_eq!(any.clients, open);
+    assert_eq!(any.channels.retention, Some(Retention { size: 100, ttl: Duration::from_secs(300) }));
     assert!(loaded.warnings[0].starts_with("DEV MODE"), "{:?}", loaded.warnings);
     assert!(loaded.effective.contains("anonymous: true  # default of dev mode"));
 
