@@ -9,7 +9,7 @@ use std::time::Duration;
 pub enum RelaySettings {
     /// For one node: nothing leaves the process.
     Memory(MemorySettings),
-    /// One Redis server.
+    /// Redis.
     Redis(RedisSettings),
 }
 
@@ -21,14 +21,38 @@ pub struct MemorySettings {
     pub history_bytes: usize,
 }
 
-/// How to reach one Redis server.
+/// Which servers, and how they belong together.
+///
+/// Every URL is `redis://` or, for TLS, `rediss://`; credentials are taken out of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Topology {
+    /// One server, its URL with host, port and database.
+    Server(String),
+    /// Whichever server the sentinels name.
+    Sentinel(Box<SentinelSettings>),
+}
+
+/// How to ask sentinels for the master.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SentinelSettings {
+    /// What they call it.
+    pub master: String,
+    /// URLs of the sentinels, one or more. The master is reached as they are: over TLS if they are.
+    pub nodes: Vec<String>,
+    /// ACL user of the sentinels themselves, where not the default one.
+    pub username: Option<String>,
+    /// Password of the sentinels themselves.
+    pub password: Option<Secret>,
+}
+
+/// How to reach Redis.
 #[derive(Debug, Clone)]
 pub struct RedisSettings {
-    /// `redis://` or `rediss://` (TLS) URL with host, port and database; credentials are taken out of it.
-    pub url: String,
-    /// ACL user, where not the default one.
+    /// Which servers.
+    pub topology: Topology,
+    /// ACL user of the servers, where not the default one.
     pub username: Option<String>,
-    /// Password.
+    /// Password of the servers.
     pub password: Option<Secret>,
     /// Certificate authorities to trust instead of the public ones, as a PEM file.
     pub ca: Option<PathBuf>,

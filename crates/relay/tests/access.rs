@@ -2,33 +2,13 @@
 
 mod support;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use support::{Recorder, RedisServer, channel, joined, node, publication, settings, start};
-use tidegate_relay::{Observation, RedisSettings, Relay, RelaySettings, Secret, WorkerId};
-
-/// The rights that docs/reference/redis-contract.md gives to nodes.
-const NODE: [&str; 17] = [
-    "resetchannels",
-    "~tg:*",
-    "&tg:*",
-    "+ping",
-    "+unwatch",
-    "+time",
-    "+publish",
-    "+subscribe",
-    "+unsubscribe",
-    "+set",
-    "+del",
-    "+mget",
-    "+zadd",
-    "+zrem",
-    "+zrangebyscore",
-    "+zremrangebyscore",
-    "+hello",
-];
+use support::{Keys, NODE, Recorder, RedisServer, channel, joined, node, publication, settings, start};
+use tidegate_relay::{
+    Observation, RedisSettings, Relay, RelaySettings, Secret, SentinelSettings, Topology, WorkerId,
+};
 
 #[test]
 fn the_reference_gives_a_node_the_rights_that_are_tested_here() {
@@ -160,39 +140,18 @@ async fn a_wrong_password_is_an_outage_that_heals_when_it_is_put_right() {
     joined(&relay, &recorder, 0, "news");
 }
 
-/// A server with TLS on a port of its own, and the file of the authority that signed it.
-fn tls_server() -> (RedisServer, PathBuf) {
-    let server = RedisServer::with(|_, directory| {
-        let signed = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()])
-            .expect("a certificate");
-        let path = |name: &str| directory.path().join(name).to_str().expect("a plain path").to_owned();
-        std::fs::write(path("cert.pem"), signed.cert.pem()).expect("written");
-        std::fs::write(path("key.pem"), signed.signing_key.serialize_pem()).expect("written");
-        let port = support::server::free_port().to_string();
-        [
-            "--tls-port",
-            &port,
-            "--tls-cert-file",
-            &path("cert.pem"),
-            "--tls-key-file",
-            &path("key.pem"),
-            "--tls-ca-cert-file",
-            &path("cert.pem"),
-            "--tls-auth-clients",
-            "no",
-        ]
-        .map(str::to_owned)
-        .to_vec()
-    });
-    let ca = server.directory.path().join("cert.pem");
-    (server, ca)
+/// A server with TLS on a port of its own, and the keys it uses.
+fn tls_server() -> (RedisServer, Keys) {
+    let keys = Keys::new();
+    let server = RedisServer::with(|_, _| keys.arguments(support::server::free_port()));
+    (server, keys)
 }
 
 #[tokio::test]
 async fn tls_with_an_authority_of_our_own() {
-    let (server, ca) = tls_server();
+    let (server, keys) = tls_server();
     let url = format!("rediss://localhost:{}/0", server.tls_port());
-    let tls = RedisSettings { ca: Some(ca), ..settings(&url) };
+    let tls = RedisSettings { ca: Some(keys.authority()), ..settings(&url) };
     let (relay, recorder) = node("n1", tls);
     joined(&relay, &recorder, 0, "news");
     relay.publish(publication("news", "1")).await.expect("published");
@@ -206,12 +165,15 @@ async fn tls_with_an_authority_of_our_own() {
 
 #[tokio::test]
 async fn tls_refuses_a_server_that_the_authority_did_not_sign() {
-    let (server, _) = tls_server();
+    let (server, _keys) = tls_server();
     let (_other, foreign) = tls_server();
     let url = format!("rediss://localhost:{}/0", server.tls_port());
     let recorder = Recorder::new();
-    let relay =
-        start("n1", RelaySettings::Redis(RedisSettings { ca: Some(foreign), ..settings(&url) }), &recorder);
+    let relay = start(
+        "n1",
+        RelaySettings::Redis(RedisSettings { ca: Some(foreign.authority()), ..settings(&url) }),
+        &recorder,
+    );
     let error = relay.publish(publication("news", "1")).await.expect_err("not trusted").to_string();
     assert!(error.contains("certificate"), "{error}");
     assert!(
@@ -252,20 +214,31 @@ async fn settings_that_cannot_work_are_named_and_show_no_password() {
     let dir = tempfile::tempdir().expect("a directory");
     let empty = dir.path().join("empty.pem");
     std::fs::write(&empty, "no certificate").expect("written");
+    let at = |url: &str| Topology::Server(url.to_owned());
+    let sentinel = |nodes: &[&str]| {
+        Topology::Sentinel(Box::new(SentinelSettings {
+            master: "main".into(),
+            nodes: nodes.iter().map(|&url| url.to_owned()).collect(),
+            username: None,
+            password: None,
+        }))
+    };
     let cases = [
-        ("url", RedisSettings { url: "http://u:s3cret@host".into(), ..here.clone() }),
-        ("url", RedisSettings { url: "rediss://u:s3cret@host/#insecure".into(), ..here.clone() }),
+        ("url", RedisSettings { topology: at("http://u:s3cret@host"), ..here.clone() }),
+        ("url", RedisSettings { topology: at("rediss://u:s3cret@host/#insecure"), ..here.clone() }),
+        ("sentinel.nodes", RedisSettings { topology: sentinel(&[]), ..here.clone() }),
+        ("sentinel.nodes", RedisSettings { topology: sentinel(&["http://u:s3cret@host"]), ..here.clone() }),
         ("prefix", RedisSettings { prefix: "a b".into(), ..here.clone() }),
         ("pool_size", RedisSettings { pool_size: 1, ..here.clone() }),
         (
             "ca",
             RedisSettings {
                 ca: Some("missing.pem".into()),
-                url: "rediss://localhost".into(),
+                topology: at("rediss://localhost"),
                 ..here.clone()
             },
         ),
-        ("ca", RedisSettings { ca: Some(empty.clone()), url: "rediss://localhost".into(), ..here.clone() }),
+        ("ca", RedisSettings { ca: Some(empty.clone()), topology: at("rediss://localhost"), ..here.clone() }),
         ("ca", RedisSettings { ca: Some(empty), ..here }),
     ];
     for (key, settings) in cases {

@@ -6,16 +6,17 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use config::Value;
-use tidegate_relay::{MemorySettings, RedisSettings, RelaySettings, Secret};
+use tidegate_relay::{MemorySettings, RelaySettings};
 
 use super::machine::{self, Machine, RESERVED_FILES};
 use super::namespaces;
 use super::reader::Reader;
+use super::redis;
 use super::resolved::{
     Api, ApiKey, Auth, Bound, Drain, Heartbeat, Limits, Listen, Log, LogFormat, Node, Outbox, RecordLayer,
     Scope, Settings, Tls,
 };
-use super::value::{address, duration, flag, number, one_of, path, size, text, word};
+use super::value::{address, duration, flag, number, one_of, path, size, word};
 
 /// The most connections a node can be asked to take.
 pub(super) const MAX_CONNECTIONS: usize = 10_000_000;
@@ -135,55 +136,10 @@ fn tls(reader: &mut Reader<'_>) -> Option<Tls> {
 fn relay(reader: &mut Reader<'_>) -> RelaySettings {
     let is_redis = reader.take("relay.kind", one_of(&[("memory", false), ("redis", true)]));
     // Read either way, so that mistakes are found before the day it is switched on.
-    let redis = redis(reader);
+    let redis = redis::settings(reader);
     let memory =
         MemorySettings { history_bytes: reader.take("relay.memory.history_bytes", size(1 << 20..=64 << 30)) };
     if is_redis { RelaySettings::Redis(redis) } else { RelaySettings::Memory(memory) }
-}
-
-fn redis(reader: &mut Reader<'_>) -> RedisSettings {
-    let url = reader.take("relay.redis.url", redis_url);
-    let mut username = reader.optional("relay.redis.username", word);
-    let mut password = reader.secret("relay.redis.password");
-    if let Some(in_url) = url.username {
-        if username.is_some() {
-            reader.problem("relay.redis.username", "relay.redis.url has one too: take one of them out");
-        }
-        username = Some(in_url);
-    }
-    if let Some(in_url) = url.password {
-        if password.is_some() {
-            reader.problem("relay.redis.url", "relay.redis.password is set too: take one of them out");
-        }
-        password = Some(in_url);
-    }
-    let password_is_written =
-        reader.is_written("relay.redis.password") || reader.is_written("relay.redis.password_file");
-    if username.is_some() && password.is_none() && !password_is_written {
-        reader.problem("relay.redis.username", "without a password: set relay.redis.password(_file) too");
-    }
-    let ca = reader.optional("relay.redis.ca", path);
-    if let Some(ca) = &ca {
-        if !url.tls {
-            reader.problem("relay.redis.ca", "without effect: relay.redis.url does not begin with rediss://");
-        }
-        if let Err(advice) = super::certificate::authorities(ca) {
-            reader.problem("relay.redis.ca", advice);
-        }
-    }
-    RedisSettings {
-        url: url.bare,
-        username,
-        password,
-        ca,
-        prefix: reader.take("relay.redis.prefix", prefix),
-        command_timeout: reader.take("relay.redis.command_timeout", duration(50 * MILLISECOND..=MINUTE)),
-        pool_size: reader.take("relay.redis.pool_size", number(RedisSettings::LEAST_POOL_SIZE..=1024)),
-        linger: reader.take("relay.redis.linger", duration(Duration::ZERO..=10 * MINUTE)),
-        heartbeat: reader.take("relay.redis.heartbeat", duration(200 * MILLISECOND..=5 * MINUTE)),
-        max_publication_bytes: reader.take("relay.redis.max_publication_bytes", size(64..=64 << 20)),
-        presence_ttl: reader.take("relay.redis.presence_ttl", duration(SECOND..=60 * MINUTE)),
-    }
 }
 
 fn limits(reader: &mut Reader<'_>, machine: &Machine, workers: usize, tls: bool) -> Limits {
@@ -264,12 +220,6 @@ fn api_keys(reader: &mut Reader<'_>) -> Vec<ApiKey> {
     keys
 }
 
-fn prefix(value: &Value) -> Result<String, String> {
-    let prefix = word(value)?;
-    RedisSettings::check_prefix(&prefix)?;
-    Ok(prefix)
-}
-
 fn level(value: &Value) -> Result<String, String> {
     let level = word(value)?;
     let advice = "must be error, warn, info, debug, trace or off, or directives such as info,tidegate=debug";
@@ -303,41 +253,4 @@ fn origin(value: &Value) -> Result<String, String> {
     }
     let origin = url.origin();
     Ok(if origin.is_tuple() { origin.ascii_serialization() } else { written.to_lowercase() })
-}
-
-/// A Redis URL, taken apart.
-struct RedisUrl {
-    bare: String,
-    username: Option<String>,
-    password: Option<Secret>,
-    tls: bool,
-}
-
-fn redis_url(value: &Value) -> Result<RedisUrl, String> {
-    let advice = "must be redis://host:port/database, or rediss:// for TLS";
-    let mut url = url::Url::parse(&text(value).unwrap_or_default()).map_err(|_| advice.to_owned())?;
-    let database = url.path().trim_start_matches('/');
-    let fits = matches!(url.scheme(), "redis" | "rediss")
-        && url.host_str().is_some_and(|host| !host.is_empty())
-        && (database.is_empty() || database.parse::<u16>().is_ok());
-    if !fits {
-        return Err(advice.to_owned());
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err(format!("{advice}; nothing behind it, options have keys of their own"));
-    }
-    let decoded = |part: &str| {
-        let text = percent_encoding::percent_decode_str(part).decode_utf8();
-        text.map(|text| text.into_owned()).map_err(|_| "has a user or password that is not UTF-8".to_owned())
-    };
-    let username = Some(decoded(url.username())?).filter(|name| !name.is_empty());
-    let password = url.password().map(decoded).transpose()?.filter(|password| !password.is_empty());
-    let cleared = url.set_username("").and_then(|()| url.set_password(None));
-    cleared.map_err(|()| advice.to_owned())?;
-    Ok(RedisUrl {
-        tls: url.scheme() == "rediss",
-        bare: url.into(),
-        username,
-        password: password.map(Secret::new),
-    })
 }

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::known::Known;
 use super::reader::Reader;
+use super::redis;
 use super::resolved::Settings;
 use super::value;
 
@@ -13,6 +14,10 @@ pub(super) fn yaml(known: &Known, reader: &Reader<'_>, settings: &Settings) -> S
     let mut open: Vec<&str> = Vec::new();
     for key in known.keys() {
         let Some((value, origin)) = reader.effective(key) else { continue };
+        if key == redis::URL && !redis::url_counts(reader) {
+            // Its default means nothing here; given back as a file it would be one server too many.
+            continue;
+        }
         let mut parts: Vec<&str> = key.split('.').collect();
         let name = parts.pop().unwrap_or(key);
         let shared = open.iter().zip(&parts).take_while(|(a, b)| a == b).count();

@@ -14,6 +14,7 @@ mod machine;
 mod namespaces;
 mod problem;
 mod reader;
+mod redis;
 mod resolved;
 #[cfg(test)]
 mod tests;

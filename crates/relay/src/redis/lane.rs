@@ -13,12 +13,13 @@ use std::time::{Duration, Instant};
 
 use ::redis::Pipeline;
 use bytes::Bytes;
-use deadpool_redis::{Connection, Pool};
+use deadpool_redis::Connection;
 use tidegate_protocol::Publication;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::backoff::Backoff;
 use super::health::Health;
+use super::pool::Pool;
 use super::{server, stopped};
 use crate::budget::{Budget, Claim};
 use crate::envelope;

@@ -5,12 +5,15 @@
 //! (`survey`). Hearing is apart from saying so that a slow worker, which holds the first thread back on purpose, never
 //! delays a publication or a heartbeat.
 
+mod access;
 mod backoff;
 mod health;
 mod hear;
 mod lane;
+mod pool;
 mod registry;
 mod router;
+mod sentinel;
 mod server;
 mod sieve;
 mod stream;
@@ -77,7 +80,7 @@ impl RedisRelay {
             return Err(refuse("pool_size", format!("{asked} must be {least} or more")));
         }
         let server = Arc::new(Server::new(&settings)?);
-        let pool = server.pool()?;
+        let pool = server.pool();
         let names = Arc::new(Names::new(&settings.prefix, &identity.id));
         let health = Arc::new(Health::new(Arc::clone(&sink)));
         let surveys = Arc::new(Surveys::new(identity.id.clone()));

@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ::redis::{Pipeline, RedisResult};
-use deadpool_redis::{Connection, Pool};
+use deadpool_redis::Connection;
 use tokio::sync::Notify;
 
+use super::pool::Pool;
 use super::server;
 use crate::names::Names;
 use crate::relay::{Identity, NodeInfo, RelayError};

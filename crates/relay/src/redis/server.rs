@@ -1,32 +1,34 @@
-//! The Redis server as settings describe it: address, TLS, credentials, and the two kinds of connection we make.
+//! A Redis server as settings describe it: where it is, and the two kinds of connection we make to it.
+//!
+//! With Sentinel it is looked for each time a connection is made, and what was found must say that it is the master.
 //!
 //! Not here: what is said on the connections.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
-use ::redis::io::tcp::TcpSettings;
 use ::redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion,
-    RedisError, ServerErrorKind, TlsCertificates, Value,
+    AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, ProtocolVersion, RedisError, ServerErrorKind,
+    Value,
 };
-use deadpool_redis::{Manager, Pool, PoolError, Runtime};
+use deadpool_redis::PoolError;
 use rustls::ClientConfig;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use tokio::task::AbortHandle;
 
+use super::access::{self, Access, Credentials};
+use super::pool::Pool;
 use super::router::{Ear, Line, Router};
+use super::sentinel::{self, Sentinels};
 use super::sieve::Sieve;
 use super::stream;
 use crate::relay::RelayError;
-use crate::settings::RedisSettings;
+use crate::settings::{RedisSettings, Topology};
 
 /// How to connect.
 pub(super) struct Server {
-    info: ConnectionInfo,
-    /// Host and port, without credentials: for logs.
+    location: Location,
+    /// Host and port, or the master's name; without credentials: for logs.
     pub(super) address: String,
     /// For the pub/sub connection, where the URL asks for TLS.
     tls: Option<Arc<ClientConfig>>,
@@ -34,78 +36,92 @@ pub(super) struct Server {
     pool_size: usize,
 }
 
+/// Where it is.
+enum Location {
+    /// Where settings say.
+    Fixed(Box<ConnectionInfo>),
+    /// Where the sentinels say.
+    Elected {
+        sentinels: Arc<Sentinels>,
+        /// All but the place.
+        like: Box<ConnectionInfo>,
+        /// As it was found last.
+        known: Mutex<Option<Box<ConnectionInfo>>>,
+    },
+}
+
 impl Server {
     pub(super) fn new(settings: &RedisSettings) -> Result<Self, RelayError> {
-        let refuse = |what: String| RelayError::Settings(format!("relay.redis.{what}"));
-        // The crate's parse errors do not repeat the URL, which may hold a password.
-        let parsed = settings.url.as_str().into_connection_info().map_err(|error| {
-            refuse(format!("url: {error}; write redis://host:port/db, or rediss:// for TLS"))
-        })?;
-        let address = parsed.addr().to_string();
-        let tls = match parsed.addr() {
-            ConnectionAddr::TcpTls { insecure: true, .. } => {
-                return Err(refuse(
-                    "url: #insecure is not supported; name the server's authority in relay.redis.ca".into(),
-                ));
+        let access = Access::new(settings)?;
+        let timeout = settings.command_timeout;
+        let credentials =
+            Credentials { username: settings.username.as_ref(), password: settings.password.as_ref() };
+        let (location, address) = match &settings.topology {
+            Topology::Server(url) => {
+                let info = Box::new(access.to("url", url, credentials)?);
+                let address = info.addr().to_string();
+                (Location::Fixed(info), address)
             }
-            ConnectionAddr::TcpTls { .. } => true,
-            _ => false,
+            Topology::Sentinel(sentinel) => {
+                let sentinels = Arc::new(Sentinels::new(sentinel, &access, timeout)?);
+                let first = sentinel.nodes.first().map_or("", String::as_str);
+                let like = Box::new(access.to("sentinel.nodes", first, credentials)?);
+                let address = format!("{} by sentinel", sentinels.name());
+                (Location::Elected { sentinels, like, known: Mutex::default() }, address)
+            }
         };
-        // CLIENT SETINFO would be one more right for the ACL, and older servers do not know it.
-        let mut redis = parsed.redis_settings().clone().set_skip_set_lib_name();
-        if let Some(username) = &settings.username {
-            redis = redis.set_username(username);
-        }
-        if let Some(password) = &settings.password {
-            redis = redis.set_password(password.expose());
-        }
-        let info =
-            parsed.set_redis_settings(redis).set_tcp_settings(TcpSettings::default().set_nodelay(true));
-
-        if tls && rustls::crypto::CryptoProvider::get_default().is_none() {
-            // The process installs one first thing; without any, rustls would panic on the first connection.
-            let _ = rustls::crypto::ring::default_provider().install_default();
-        }
-        let mut authorities = None;
-        let client = match &settings.ca {
-            Some(path) if !tls => {
-                return Err(refuse(format!("ca: {} needs a rediss:// url", path.display())));
-            }
-            Some(path) => {
-                let pem = std::fs::read(path)
-                    .map_err(|error| refuse(format!("ca: cannot read {}: {error}", path.display())))?;
-                let found = CertificateDer::pem_slice_iter(&pem).filter(Result::is_ok).count();
-                if found == 0 {
-                    return Err(refuse(format!("ca: {} holds no certificate in PEM form", path.display())));
-                }
-                authorities = Some(pem.clone());
-                Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert: Some(pem) })
-                    .map_err(|error| refuse(format!("ca: {}: {error}", path.display())))?
-            }
-            None => Client::open(info).map_err(|error| refuse(format!("url: {error}")))?,
-        };
+        let (Location::Fixed(like) | Location::Elected { like, .. }) = &location;
+        let tls = matches!(like.addr(), ConnectionAddr::TcpTls { .. });
         Ok(Self {
-            info: client.get_connection_info().clone(),
+            tls: tls.then(|| stream::tls(access.authorities())),
+            location,
             address,
-            tls: tls.then(|| stream::tls(authorities.as_deref())),
-            command_timeout: settings.command_timeout,
+            command_timeout: timeout,
             pool_size: settings.pool_size,
         })
     }
 
     /// Connections for commands.
-    pub(super) fn pool(&self) -> Result<Pool, RelayError> {
-        let fail = |error: &dyn std::fmt::Display| RelayError::Settings(format!("relay.redis: {error}"));
-        let manager = Manager::new_with_config(self.info.clone(), self.timeouts()).map_err(|e| fail(&e))?;
-        let timeout = Some(self.command_timeout);
-        Pool::builder(manager)
-            .max_size(self.pool_size)
-            .wait_timeout(timeout)
-            .create_timeout(timeout)
-            .recycle_timeout(timeout)
-            .runtime(Runtime::Tokio1)
-            .build()
-            .map_err(|e| fail(&e))
+    pub(super) fn pool(self: &Arc<Self>) -> Pool {
+        Pool::new(Arc::clone(self))
+    }
+
+    /// Whether it may be elsewhere tomorrow.
+    pub(super) const fn moves(&self) -> bool {
+        matches!(self.location, Location::Elected { .. })
+    }
+
+    /// Where it was found last.
+    pub(super) fn known(&self) -> Option<ConnectionInfo> {
+        match &self.location {
+            Location::Fixed(info) => Some(ConnectionInfo::clone(info)),
+            Location::Elected { known, .. } => {
+                known.lock().unwrap_or_else(PoisonError::into_inner).as_deref().cloned()
+            }
+        }
+    }
+
+    /// Finds it.
+    pub(super) async fn find(&self) -> Result<ConnectionInfo, RelayError> {
+        let Location::Elected { sentinels, like, known } = &self.location else {
+            return self.known().ok_or_else(|| RelayError::Away("no address".into()));
+        };
+        let place = sentinels.find().await?;
+        let found = access::moved(like, place.host, place.port);
+        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.as_ref().is_none_or(|known| known.addr() != found.addr()) {
+            tracing::info!(master = sentinels.name(), redis = %found.addr(), "sentinel names the master");
+            *known = Some(Box::new(found.clone()));
+        }
+        Ok(found)
+    }
+
+    pub(super) const fn command_timeout(&self) -> Duration {
+        self.command_timeout
+    }
+
+    pub(super) const fn pool_size(&self) -> usize {
+        self.pool_size
     }
 
     /// A connection for pub/sub, whose messages go to `ear` until `line` is cut.
@@ -114,17 +130,23 @@ impl Server {
     /// the supervisor's probes bound them all, since Redis answers in order.
     pub(super) async fn listen(&self, ear: Arc<Ear>, line: Arc<Line>) -> Result<Listening, RelayError> {
         let connecting = async {
-            let stream = stream::connect(self.info.addr(), self.tls.as_ref())
+            let info = self.find().await?;
+            let stream = stream::connect(info.addr(), self.tls.as_ref())
                 .await
-                .map_err(|error| RelayError::Away(error.to_string()))?;
-            let router = Router::new(ear, line);
+                .map_err(|error| RelayError::Away(format!("{}: {error}", info.addr())))?;
+            let router = Router::new(ear, Arc::clone(&line));
             let sieve = Sieve::new(stream, router.clone());
-            let redis = self.info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+            let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
             let config = self.timeouts().set_response_timeout(None).set_push_sender(router);
             let (connection, driver) = MultiplexedConnection::new_with_config(&redis, sieve, config)
                 .await
                 .map_err(|error| away(&error))?;
-            Ok(Listening { connection, driver: tokio::spawn(driver).abort_handle() })
+            let mut listening = Listening { connection, tasks: vec![tokio::spawn(driver).abort_handle()] };
+            if self.moves() {
+                is_master(&mut listening.connection).await?;
+            }
+            listening.tasks.extend(self.follow(&info, line));
+            Ok(listening)
         };
         match tokio::time::timeout(self.command_timeout, connecting).await {
             Ok(listening) => listening,
@@ -132,28 +154,55 @@ impl Server {
         }
     }
 
-    fn timeouts(&self) -> AsyncConnectionConfig {
+    /// Ends the connection when the sentinels name another master: a demoted one may go on answering.
+    fn follow(&self, info: &ConnectionInfo, line: Arc<Line>) -> Option<AbortHandle> {
+        let Location::Elected { sentinels, .. } = &self.location else { return None };
+        let (ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. }) = info.addr()
+        else {
+            return None;
+        };
+        let place = sentinel::Place { host: host.clone(), port: *port };
+        let sentinels = Arc::clone(sentinels);
+        let following = tokio::spawn(async move {
+            sentinels.leave(&place).await;
+            tracing::warn!(master = sentinels.name(), left = ?place, "sentinel names another master");
+            line.gone.notify_one();
+        });
+        Some(following.abort_handle())
+    }
+
+    pub(super) fn timeouts(&self) -> AsyncConnectionConfig {
         AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.command_timeout))
             .set_response_timeout(Some(self.command_timeout))
     }
 }
 
-/// A pub/sub connection; its driver ends with it.
+/// A pub/sub connection; its driver, and what watches the master for it, end with it.
 pub(super) struct Listening {
     pub(super) connection: MultiplexedConnection,
-    driver: AbortHandle,
+    tasks: Vec<AbortHandle>,
 }
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        self.driver.abort();
+        self.tasks.iter().for_each(AbortHandle::abort);
     }
 }
 
 impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Server").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// Asks the server for its role; an error where it is not the master.
+pub(super) async fn is_master(connection: &mut MultiplexedConnection) -> Result<(), RelayError> {
+    let role: Vec<Value> =
+        ::redis::cmd("ROLE").query_async(connection).await.map_err(|error| away(&error))?;
+    match role.first() {
+        Some(Value::BulkString(role)) if role == b"master" => Ok(()),
+        _ => Err(RelayError::Away("the server that sentinel names is not a master (yet)".into())),
     }
 }
 

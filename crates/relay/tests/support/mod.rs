@@ -1,7 +1,15 @@
 //! What the relay's tests share: a real redis-server, a sink that remembers, and short ways to say things.
-#![allow(dead_code, unreachable_pub, clippy::allow_attributes, reason = "each test file uses a part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    clippy::allow_attributes,
+    reason = "each test file uses a part"
+)]
 
+pub mod keys;
 pub mod recorder;
+pub mod sentinel;
 pub mod server;
 
 use std::sync::Arc;
@@ -10,10 +18,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tidegate_protocol::{ChannelName, Publication};
 use tidegate_relay::{
-    ChannelRules, MemorySettings, RedisSettings, Relay, RelaySettings, Retention, Rules, Ticket, WorkerId,
+    ChannelRules, MemorySettings, RedisSettings, Relay, RelaySettings, Retention, Rules, Ticket, Topology,
+    WorkerId,
 };
 
+pub use keys::Keys;
 pub use recorder::Recorder;
+pub use sentinel::Watched;
 pub use server::RedisServer;
 
 /// How long a test waits for what must happen. Long, since the machine may be busy; nothing waits in vain.
@@ -22,7 +33,7 @@ pub const SOON: Duration = Duration::from_secs(15);
 /// Settings for a server on loopback, with short times.
 pub fn settings(url: &str) -> RedisSettings {
     RedisSettings {
-        url: url.to_owned(),
+        topology: Topology::Server(url.to_owned()),
         username: None,
         password: None,
         ca: None,
@@ -51,6 +62,27 @@ pub fn start(id: &str, settings: RelaySettings, recorder: &Arc<Recorder>) -> Rel
     Relay::start(settings, rules(), id, &format!("host-{id}"), "0.0.0-test", Arc::clone(recorder))
         .expect("settings that work")
 }
+
+/// The rights that docs/reference/redis-contract.md gives to nodes.
+pub const NODE: [&str; 17] = [
+    "resetchannels",
+    "~tg:*",
+    "&tg:*",
+    "+ping",
+    "+unwatch",
+    "+time",
+    "+publish",
+    "+subscribe",
+    "+unsubscribe",
+    "+set",
+    "+del",
+    "+mget",
+    "+zadd",
+    "+zrem",
+    "+zrangebyscore",
+    "+zremrangebyscore",
+    "+hello",
+];
 
 /// Channels without namespace have no history, `kept:` and `brief:` have, `room:` tells who joins and leaves.
 pub fn rules() -> Arc<Rules> {

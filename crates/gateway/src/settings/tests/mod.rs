@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tidegate_hub::{Delivery, History, Namespace, Presence, Right};
-use tidegate_relay::{ChannelRules, OnGap, RelaySettings, Retention};
+use tidegate_relay::{ChannelRules, OnGap, RelaySettings, Retention, Topology};
 
 use super::problem::Problem;
 use super::*;

@@ -181,3 +181,57 @@ fn what_is_allowed_but_hardly_meant_is_a_warning() {
         assert!(warnings.iter().any(|said| said.contains(warning)), "{warnings:?}");
     }
 }
+
+#[test]
+fn sentinels_are_named_instead_of_a_server() {
+    let nodes = ("relay.redis.sentinel.nodes", "redis://a:26379,redis://b:26379/");
+    let master = ("relay.redis.sentinel.master", "main");
+    let loaded = with_flags(&[("relay.kind", "redis"), nodes, master]).unwrap();
+    let RelaySettings::Redis(redis) = &loaded.settings.relay else { panic!("memory") };
+    let Topology::Sentinel(sentinel) = &redis.topology else { panic!("{:?}", redis.topology) };
+    assert_eq!(sentinel.master, "main");
+    assert_eq!(sentinel.nodes, ["redis://a:26379", "redis://b:26379/"]);
+    assert!(!loaded.effective.contains("127.0.0.1:6379"), "{}", loaded.effective);
+    with_yaml(&loaded.effective).unwrap();
+    for (pairs, key, advice) in [
+        (&[nodes][..], "relay.redis.sentinel.master", "missing"),
+        (&[master], "relay.redis.sentinel.master", "names no sentinel"),
+        (&[master, nodes, ("relay.redis.url", "redis://c")], "relay.redis.url", "take one of them out"),
+        (
+            &[master, ("relay.redis.sentinel.nodes", "a:26379")],
+            "relay.redis.sentinel.nodes[0]",
+            "must be redis://",
+        ),
+        (
+            &[master, ("relay.redis.sentinel.nodes", "redis://a,rediss://b")],
+            "relay.redis.sentinel.nodes",
+            "throughout",
+        ),
+        (
+            &[master, ("relay.redis.sentinel.nodes", "redis://u:hush@a")],
+            "relay.redis.sentinel.nodes[0]",
+            "keys of their own",
+        ),
+        (
+            &[master, ("relay.redis.sentinel.nodes", "redis://a/3")],
+            "relay.redis.sentinel.nodes[0]",
+            "end with the port",
+        ),
+        (
+            &[master, nodes, ("relay.redis.ca", "Cargo.toml")],
+            "relay.redis.ca",
+            "relay.redis.sentinel.nodes does not",
+        ),
+        (
+            &[master, nodes, ("relay.redis.sentinel.username", "a")],
+            "relay.redis.sentinel.username",
+            "without a password",
+        ),
+    ] {
+        let problems = with_flags(pairs).unwrap_err();
+        assert!(!problems.to_string().contains("hush"), "{problems}");
+        let found = problems.0.iter().find(|problem| problem.key == key);
+        let found = found.unwrap_or_else(|| panic!("no problem of {key} in {problems}"));
+        assert!(found.advice.contains(advice), "{found}");
+    }
+}

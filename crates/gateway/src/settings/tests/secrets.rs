@@ -16,7 +16,7 @@ fn secrets_are_never_shown() {
     let debug = format!("{:?}", loaded.settings);
     assert!(!loaded.effective.contains("hush") && !debug.contains("hush"), "{debug}");
     let RelaySettings::Redis(redis) = loaded.settings.relay else { panic!("memory") };
-    assert_eq!(redis.url, "redis://10.0.0.1:6379/0");
+    assert_eq!(redis.topology, Topology::Server("redis://10.0.0.1:6379/0".to_owned()));
     assert_eq!((redis.username.unwrap(), redis.password.unwrap().expose()), ("tide".to_owned(), "hush-url"));
 
     for (key, value) in [
