@@ -187,7 +187,7 @@ impl Relay {
     /// digits, `-` or `_`. Errors: only settings that cannot work.
     pub fn start<S: Sink>(
         settings: RelaySettings,
-        _rules: Arc<Rules>,
+        rules: Arc<Rules>,
         id: &str,
         name: &str,
         version: &str,
@@ -206,7 +206,9 @@ impl Relay {
             started: Instant::now(),
         };
         let kind = match settings {
-            RelaySettings::Memory(_settings) => Kind::Memory(MemoryRelay::start(identity, sink)?),
+            RelaySettings::Memory(settings) => {
+                Kind::Memory(MemoryRelay::start(settings, identity, rules, sink)?)
+            }
             RelaySettings::Redis(settings) => Kind::Redis(RedisRelay::start(settings, identity, sink)?),
         };
         Ok(Self { kind: Arc::new(kind) })
@@ -242,45 +244,66 @@ impl Relay {
     pub async fn publish(&self, outgoing: impl Into<Outgoing>) -> Result<Option<Position>, RelayError> {
         let outgoing = outgoing.into();
         match &*self.kind {
-            Kind::Memory(relay) => relay.publish(outgoing.publication).await.map(|()| None),
+            Kind::Memory(relay) => relay.publish(outgoing).await,
             Kind::Redis(relay) => relay.publish(outgoing.publication).await.map(|()| None),
         }
     }
 
     /// Asks for what a session missed of a channel that its worker has joined, or is joining; answered by
     /// `Sink::recovered`.
-    pub fn recover(&self, _recover: Recover) -> Result<(), Busy> {
-        Err(Busy)
+    pub fn recover(&self, recover: Recover) -> Result<(), Busy> {
+        match &*self.kind {
+            Kind::Memory(relay) => relay.recover(recover),
+            Kind::Redis(_) => Err(Busy),
+        }
     }
 
     /// What is kept of a channel.
-    pub async fn history(&self, _channel: ChannelName, _query: HistoryQuery) -> Result<History, RelayError> {
-        Err(RelayError::Unavailable)
+    pub async fn history(&self, channel: ChannelName, query: HistoryQuery) -> Result<History, RelayError> {
+        match &*self.kind {
+            Kind::Memory(relay) => relay.history(channel, query).await,
+            Kind::Redis(_) => Err(RelayError::Unavailable),
+        }
     }
 
     /// Forgets what is kept of a channel. Offsets go on; the epoch stays.
-    pub async fn history_remove(&self, _channel: ChannelName) -> Result<(), RelayError> {
-        Err(RelayError::Unavailable)
+    pub async fn history_remove(&self, channel: ChannelName) -> Result<(), RelayError> {
+        match &*self.kind {
+            Kind::Memory(relay) => relay.history_remove(channel).await,
+            Kind::Redis(_) => Err(RelayError::Unavailable),
+        }
     }
 
     /// A session is present in the channel from now on, until `exit` or its node's end.
-    pub fn enter(&self, _channel: ChannelName, _client: ClientInfo) -> Result<(), Busy> {
-        Err(Busy)
+    pub fn enter(&self, channel: ChannelName, client: ClientInfo) -> Result<(), Busy> {
+        match &*self.kind {
+            Kind::Memory(relay) => relay.enter(channel, client),
+            Kind::Redis(_) => Err(Busy),
+        }
     }
 
     /// The session is not present any more.
-    pub fn exit(&self, _channel: ChannelName, _client: String) -> Result<(), Busy> {
-        Err(Busy)
+    pub fn exit(&self, channel: ChannelName, client: String) -> Result<(), Busy> {
+        match &*self.kind {
+            Kind::Memory(relay) => relay.exit(channel, client),
+            Kind::Redis(_) => Err(Busy),
+        }
     }
 
     /// Who is present in a channel, on all nodes.
-    pub async fn presence(&self, _channel: ChannelName) -> Result<Vec<ClientInfo>, RelayError> {
-        Err(RelayError::Unavailable)
+    pub async fn presence(&self, channel: ChannelName) -> Result<Vec<ClientInfo>, RelayError> {
+        match &*self.kind {
+            Kind::Memory(relay) => relay.presence(channel).await,
+            Kind::Redis(_) => Err(RelayError::Unavailable),
+        }
     }
 
     /// How many are present in a channel, on all nodes, without reading everyone.
-    pub async fn presence_stats(&self, _channel: ChannelName) -> Result<PresenceStats, RelayError> {
-        Err(RelayError::Unavailable)
+    pub async fn presence_stats(&self, channel: ChannelName) -> Result<PresenceStats, RelayError> {
+        match &*self.kind {
+            Kind::Memory(relay) => relay.presence_stats(channel).await,
+            Kind::Redis(_) => Err(RelayError::Unavailable),
+        }
     }
 
     /// Sends a control message to every node.

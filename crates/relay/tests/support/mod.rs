@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tidegate_protocol::{ChannelName, Publication};
+use tidegate_protocol::{ChannelName, Position, Publication};
 use tidegate_relay::{
     ChannelRules, MemorySettings, RedisSettings, Relay, RelaySettings, Retention, Rules, Ticket, Topology,
     WorkerId,
@@ -84,7 +84,8 @@ pub const NODE: [&str; 17] = [
     "+hello",
 ];
 
-/// Channels without namespace have no history, `kept:` and `brief:` have, `room:` tells who joins and leaves.
+/// Channels without namespace have no history; `kept:`, `brief:` (three) and `fleeting:` (for a second) have; `room:` tells
+/// who joins and leaves.
 pub fn rules() -> Arc<Rules> {
     let kept = |size, ttl| ChannelRules {
         retention: Some(Retention { size, ttl: Duration::from_secs(ttl) }),
@@ -93,6 +94,7 @@ pub fn rules() -> Arc<Rules> {
     let namespaces = [
         ("kept", kept(100, 300)),
         ("brief", kept(3, 300)),
+        ("fleeting", kept(100, 1)),
         ("room", ChannelRules { join_leave: true, ..ChannelRules::default() }),
     ];
     let namespaces = namespaces.map(|(name, rules)| (name.to_owned(), rules));
@@ -117,15 +119,13 @@ pub fn ticket(id: u32) -> Ticket {
     Ticket { worker: WorkerId(1), session: 7, id }
 }
 
-/// Joins and waits for Redis' word.
-pub fn joined(relay: &Relay, recorder: &Recorder, worker: u8, name: &str) {
+/// Joins and waits for the relay's word: the position, where the channel has history.
+pub fn joined(relay: &Relay, recorder: &Recorder, worker: u8, name: &str) -> Option<Position> {
     let before = recorder.answers_to_joins(worker, name).len();
     relay.join(WorkerId(worker), channel(name)).expect("room in the queue");
     let result = recorder
         .wait(&format!("worker {worker} joins {name}"), |r| r.joins(worker, name).get(before).cloned());
-    if let Err(error) = result {
-        panic!("worker {worker} could not join {name}: {error}");
-    }
+    result.unwrap_or_else(|error| panic!("worker {worker} could not join {name}: {error}"))
 }
 
 /// Looks again and again until `look` is satisfied, for what sends no event of its own.
@@ -135,5 +135,14 @@ pub fn eventually(what: &str, look: impl Fn() -> bool) {
     while !look() {
         assert!(Instant::now() < deadline, "waited {SOON:?} in vain for: {what}");
         std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The same for what must be asked for.
+pub async fn until(what: &str, look: impl AsyncFn() -> bool) {
+    let deadline = Instant::now() + SOON;
+    while !look().await {
+        assert!(Instant::now() < deadline, "waited {SOON:?} in vain for: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

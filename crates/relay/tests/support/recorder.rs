@@ -3,7 +3,7 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use tidegate_protocol::{ChannelName, Control, Position, Publication};
+use tidegate_protocol::{ChannelName, ClientInfo, Control, Position, Publication};
 use tidegate_relay::{
     Delivery, Observation, Recovered, RelayError, Report, Said, Sink, Ticket, WorkerId, WorkerSet,
 };
@@ -44,12 +44,8 @@ impl Record {
     }
 
     pub fn publications(&self, worker: u8, name: &str) -> impl Iterator<Item = &Publication> {
-        self.events.iter().filter_map(move |event| match event {
-            Event::Said(workers, Said::Publication(p))
-                if workers.contains(WorkerId(worker)) && p.channel.as_str() == name =>
-            {
-                Some(p)
-            }
+        self.said(worker, name).filter_map(|said| match said {
+            Said::Publication(publication) => Some(publication),
             _ => None,
         })
     }
@@ -60,6 +56,47 @@ impl Record {
             _ => None,
         };
         self.events.iter().filter_map(mine).collect()
+    }
+
+    /// The answer to a recovery.
+    pub fn recovered(&self, id: u32) -> Option<Outcome<Recovered>> {
+        self.events.iter().find_map(|event| match event {
+            Event::Recovered(ticket, _, result) if ticket.id == id => Some(result.clone()),
+            _ => None,
+        })
+    }
+
+    /// Who joined and who left, as the worker was told: `+client` and `-client`.
+    pub fn told(&self, worker: u8, name: &str) -> Vec<String> {
+        let told = |said: &Said| match said {
+            Said::Join(_, info) => Some(format!("+{}", info.client)),
+            Said::Leave(_, info) => Some(format!("-{}", info.client)),
+            Said::Publication(_) => None,
+        };
+        self.said(worker, name).filter_map(told).collect()
+    }
+
+    /// What the worker was told of those who joined.
+    pub fn joins_said(&self, worker: u8, name: &str) -> Vec<ClientInfo> {
+        let join = |said: &Said| if let Said::Join(_, info) = said { Some(info.clone()) } else { None };
+        self.said(worker, name).filter_map(join).collect()
+    }
+
+    /// What the worker was told of those who left.
+    pub fn leaves_said(&self, worker: u8, name: &str) -> Vec<ClientInfo> {
+        let leave = |said: &Said| if let Said::Leave(_, info) = said { Some(info.clone()) } else { None };
+        self.said(worker, name).filter_map(leave).collect()
+    }
+
+    fn said(&self, worker: u8, name: &str) -> impl Iterator<Item = &Said> {
+        self.events.iter().filter_map(move |event| match event {
+            Event::Said(workers, said)
+                if workers.contains(WorkerId(worker)) && said.channel().as_str() == name =>
+            {
+                Some(said)
+            }
+            _ => None,
+        })
     }
 
     /// The workers that were told that they do not hear the channel any more.

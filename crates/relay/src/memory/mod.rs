@@ -1,38 +1,56 @@
 //! The relay of a single node: the promises of the Redis relay without Redis.
 //!
-//! One thread takes everything from one bounded queue, so joins, publications and control messages keep their order.
-//! Nothing leaves the process. Not here: a registry or other nodes; the node knows itself alone.
+//! One thread takes everything from one bounded queue, so joins, publications, presence and control messages keep their
+//! order. Nothing leaves the process, and nothing outlives it. Not here: a registry or other nodes; the node knows itself
+//! alone.
+
+mod keeper;
+mod keys;
+mod log;
+mod logs;
+mod presence;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use ahash::AHashMap;
-use crossbeam_channel::{Receiver, Sender};
-use tidegate_protocol::{ChannelName, Control, Publication};
+use crossbeam_channel::Sender;
+use tidegate_protocol::{ChannelName, ClientInfo, Control, Position, Publication};
 use tokio::sync::oneshot;
 
+use self::keeper::Keeper;
 use crate::budget::{Budget, Claim};
-use crate::relay::{Busy, Identity, NodeInfo, RelayError, Status};
-use crate::sink::{Delivery, Observation, Said, Sink, Ticket, WorkerId, WorkerSet};
+use crate::relay::{
+    Busy, History, HistoryQuery, Identity, NodeInfo, Outgoing, PresenceStats, Recover, RelayError, Status,
+};
+use crate::rules::Rules;
+use crate::settings::MemorySettings;
+use crate::sink::{Sink, Ticket, WorkerId};
 
 /// How many messages may wait for the thread.
 const QUEUE_ITEMS: usize = 4 * 1024;
-/// How many bytes of publications may wait for the thread.
+/// How many bytes of publications and of what is said of clients may wait for the thread.
 const QUEUE_BYTES: usize = 32 * 1024 * 1024;
 /// How long the node may take to count its channels.
 const SURVEY_DEADLINE: Duration = Duration::from_secs(2);
 /// How long a caller waits for the thread.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 
-type Reply = oneshot::Sender<Result<(), RelayError>>;
+type Reply<T> = oneshot::Sender<Result<T, RelayError>>;
 
 enum Message {
     Join(WorkerId, ChannelName),
     Leave(WorkerId, ChannelName),
     Submit(Publication, Ticket, Claim),
-    Publish(Publication, Reply, Claim),
-    Control(Control, Reply),
+    Publish(Outgoing, Reply<Option<Position>>, Claim),
+    Recover(Recover),
+    History(ChannelName, HistoryQuery, Reply<History>),
+    HistoryRemove(ChannelName, Reply<()>),
+    Enter(ChannelName, ClientInfo, Claim),
+    Exit(ChannelName, String),
+    Presence(ChannelName, Reply<Vec<ClientInfo>>),
+    PresenceStats(ChannelName, Reply<PresenceStats>),
+    Control(Control, Reply<()>),
     Stop(Option<oneshot::Sender<()>>),
 }
 
@@ -49,14 +67,18 @@ pub(crate) struct MemoryRelay {
 }
 
 impl MemoryRelay {
-    pub(crate) fn start(identity: Identity, sink: Arc<dyn Sink>) -> Result<Self, RelayError> {
+    pub(crate) fn start(
+        settings: MemorySettings,
+        identity: Identity,
+        rules: Arc<Rules>,
+        sink: Arc<dyn Sink>,
+    ) -> Result<Self, RelayError> {
         let (queue, messages) = crossbeam_channel::bounded(QUEUE_ITEMS);
-        let thread_sink = Arc::clone(&sink);
         let heard = Arc::new(AtomicUsize::new(0));
-        let thread_heard = Arc::clone(&heard);
+        let keeper = Keeper::new(settings.history_bytes, rules, Arc::clone(&sink), Arc::clone(&heard));
         std::thread::Builder::new()
             .name("relay-memory".into())
-            .spawn(move || run(&messages, &*thread_sink, &thread_heard))
+            .spawn(move || keeper.run(&messages))
             .map_err(|error| RelayError::Settings(format!("cannot start the relay's thread: {error}")))?;
         let budget = Arc::new(Budget::new(QUEUE_BYTES));
         Ok(Self { queue, budget, stopped: AtomicBool::new(false), identity, sink, heard })
@@ -82,16 +104,49 @@ impl MemoryRelay {
         self.send(Message::Submit(publication, ticket, claim))
     }
 
-    pub(crate) async fn publish(&self, publication: Publication) -> Result<(), RelayError> {
-        let claim = self.budget.claim(publication.data.len()).ok_or(RelayError::Busy)?;
-        self.ask(|reply| Message::Publish(publication, reply, claim)).await
+    pub(crate) async fn publish(&self, outgoing: Outgoing) -> Result<Option<Position>, RelayError> {
+        let claim = self.budget.claim(outgoing.publication.data.len()).ok_or(RelayError::Busy)?;
+        self.ask(|reply| Message::Publish(outgoing, reply, claim)).await
+    }
+
+    pub(crate) fn recover(&self, recover: Recover) -> Result<(), Busy> {
+        self.send(Message::Recover(recover))
+    }
+
+    pub(crate) async fn history(
+        &self,
+        channel: ChannelName,
+        query: HistoryQuery,
+    ) -> Result<History, RelayError> {
+        self.ask(|reply| Message::History(channel, query, reply)).await
+    }
+
+    pub(crate) async fn history_remove(&self, channel: ChannelName) -> Result<(), RelayError> {
+        self.ask(|reply| Message::HistoryRemove(channel, reply)).await
+    }
+
+    pub(crate) fn enter(&self, channel: ChannelName, client: ClientInfo) -> Result<(), Busy> {
+        let claim = self.budget.claim(client.conn_info.len() + client.chan_info.len()).ok_or(Busy)?;
+        self.send(Message::Enter(channel, client, claim))
+    }
+
+    pub(crate) fn exit(&self, channel: ChannelName, client: String) -> Result<(), Busy> {
+        self.send(Message::Exit(channel, client))
+    }
+
+    pub(crate) async fn presence(&self, channel: ChannelName) -> Result<Vec<ClientInfo>, RelayError> {
+        self.ask(|reply| Message::Presence(channel, reply)).await
+    }
+
+    pub(crate) async fn presence_stats(&self, channel: ChannelName) -> Result<PresenceStats, RelayError> {
+        self.ask(|reply| Message::PresenceStats(channel, reply)).await
     }
 
     pub(crate) async fn control(&self, control: Control) -> Result<(), RelayError> {
         self.ask(|reply| Message::Control(control, reply)).await
     }
 
-    async fn ask(&self, message: impl FnOnce(Reply) -> Message) -> Result<(), RelayError> {
+    async fn ask<T>(&self, message: impl FnOnce(Reply<T>) -> Message) -> Result<T, RelayError> {
         let (reply, answer) = oneshot::channel();
         self.send(message(reply)).map_err(|Busy| RelayError::Busy)?;
         match tokio::time::timeout(ANSWER_DEADLINE, answer).await {
@@ -145,51 +200,5 @@ impl Drop for MemoryRelay {
     fn drop(&mut self) {
         // Where the queue is full, the thread ends with the queue's last sender instead.
         let _ = self.queue.try_send(Box::new(Message::Stop(None)));
-    }
-}
-
-fn run(messages: &Receiver<Box<Message>>, sink: &dyn Sink, heard: &AtomicUsize) {
-    sink.observe(Observation::Up);
-    let mut interest: AHashMap<ChannelName, WorkerSet> = AHashMap::new();
-    let mut batch = Vec::with_capacity(1);
-    let mut deliver = |interest: &AHashMap<ChannelName, WorkerSet>, publication: Publication| {
-        if let Some(&workers) = interest.get(&publication.channel) {
-            batch.push(Delivery { workers, said: Said::Publication(publication) });
-            sink.deliver(&mut batch, Instant::now());
-        }
-    };
-    for message in messages {
-        match *message {
-            Message::Join(worker, channel) => {
-                interest.entry(channel.clone()).or_default().insert(worker);
-                heard.store(interest.len(), Ordering::Relaxed);
-                sink.joined(worker, &channel, Ok(None));
-            }
-            Message::Leave(worker, channel) => {
-                if let Some(workers) = interest.get_mut(&channel) {
-                    workers.remove(worker);
-                    if workers.is_empty() {
-                        interest.remove(&channel);
-                        heard.store(interest.len(), Ordering::Relaxed);
-                    }
-                }
-            }
-            Message::Submit(publication, ticket, _claim) => {
-                deliver(&interest, publication);
-                sink.published(ticket, Ok(()));
-            }
-            Message::Publish(publication, reply, _claim) => {
-                deliver(&interest, publication);
-                let _ = reply.send(Ok(()));
-            }
-            Message::Control(control, reply) => {
-                sink.control(control);
-                let _ = reply.send(Ok(()));
-            }
-            Message::Stop(done) => {
-                drop(done);
-                break;
-            }
-        }
     }
 }
