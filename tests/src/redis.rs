@@ -1,6 +1,7 @@
 //! A redis-server of our own, and the real redis-cli to speak to it.
 
 use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ pub struct Options {
     user: Option<(String, String, String)>,
     password: Option<String>,
     tls: Option<Tls>,
+    durable: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -62,6 +64,13 @@ impl Options {
         self
     }
 
+    /// Writes everything it takes into a file, and has it again after a restart.
+    #[must_use]
+    pub fn durable(mut self) -> Self {
+        self.durable = true;
+        self
+    }
+
     /// Starts it and waits until it takes connections.
     ///
     /// # Panics
@@ -88,6 +97,11 @@ impl Redis {
     /// Its port.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Where it keeps its files.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     /// Its URL, without credentials.
@@ -154,7 +168,7 @@ impl Redis {
         self.process.kill();
     }
 
-    /// Kills it, if it runs, and starts it again on the same port, empty.
+    /// Kills it, if it runs, and starts it again on the same port: empty, unless it is durable.
     ///
     /// # Panics
     /// When it does not start.
@@ -169,7 +183,7 @@ fn launch(options: &Options, port: u16, dir: &TempDir) -> Option<Process> {
     let mut lines = vec![
         "bind 127.0.0.1".to_owned(),
         "save \"\"".to_owned(),
-        "appendonly no".to_owned(),
+        format!("appendonly {}", if options.durable { "yes" } else { "no" }),
         format!("dir {}", dir.path().display()),
     ];
     match &options.tls {
