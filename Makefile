@@ -10,10 +10,10 @@ phase := @tests/setup/phase.sh
 # The promises that must hold whatever carries WebSocket.
 sessions := --no-fail-fast --test session --test frames --test slow
 
-.PHONY: help run test lint fmt bench bench-check demo-cluster autobahn docs clean
+.PHONY: help run test lint fmt bench bench-check check-delivery demo-cluster autobahn docs clean
 
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Build and start a node in dev mode on 127.0.0.1:8000 (ARGS='--set ...' for more)
 	$(need) cargo cc
@@ -53,6 +53,13 @@ bench-check: ## Whether anything got slower: instructions, heap and bytes agains
 	$(phase) "build the node" cargo build --quiet --release -p tidegate-gateway
 	$(phase) "build the bench" cargo build --quiet --release -p tidegate-bench
 	$(phase) "count" target/release/tidegate-bench check $(ARGS)
+
+check-delivery: ## Faults by a seed, and whether anything was lost, twice, or late without a word (SEED=... MINUTES=...)
+	$(need) cargo cc node python packages
+	@tests/setup/install.sh
+	$(phase) "build the node" cargo build --quiet --release -p tidegate-gateway
+	@cargo run --quiet -p tidegate-tests --bin check-delivery -- \
+		$(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
 demo-cluster: ## Two nodes on one Redis, SDKs and raw sockets on both, one PUBLISH: what arrives where
 	$(need) cargo cc node python packages

@@ -7,6 +7,7 @@
 //! Not here: what is promised. That is in `tests/`, one file per family of promises.
 
 pub mod certs;
+pub mod checker;
 pub mod deadline;
 pub mod door;
 pub mod logbook;
