@@ -9,6 +9,7 @@
 
 mod families;
 mod labels;
+mod streams;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,7 @@ use tidegate_relay::{Observation, RelayError};
 use self::families::Families;
 pub(crate) use self::labels::{Handshake, Rejection, Source};
 use self::labels::{REFUSALS, RELAY_COMMANDS};
+use self::streams::Streams;
 
 /// The media type of [`Metrics::render`].
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -79,6 +81,7 @@ pub(crate) struct Metrics {
     relay_repaired: IntCounter,
     relay_probe: Histogram,
     relay_commands: [Histogram; RELAY_COMMANDS.len()],
+    streams: Streams,
 }
 
 /// Buckets for what should take microseconds to seconds.
@@ -219,6 +222,7 @@ impl Metrics {
                 &FAST,
             )?,
             relay_commands: new.relay_commands()?,
+            streams: Streams::new(&new)?,
             registry: new.registry,
         })
     }
@@ -254,6 +258,12 @@ impl Metrics {
             Observation::Probe(took) => self.relay_probe.observe(took.as_secs_f64()),
             Observation::Refused(reason) => self.refused(reason),
             Observation::Dropped(count) => self.relay_dropped.inc_by(count),
+            Observation::Ingested(what, count) => self.streams.ingested(what, count),
+            Observation::IngestStands { pending, waiting, oldest } => {
+                self.streams.stands(pending, waiting, oldest);
+            }
+            Observation::EventsWritten(count) => self.streams.written.inc_by(count),
+            Observation::EventsDropped(count) => self.streams.dropped.inc_by(count),
             Observation::Command(command, took) => {
                 let at = RELAY_COMMANDS.iter().position(|known| *known == command);
                 self.relay_commands[at.unwrap_or(RELAY_COMMANDS.len() - 1)].observe(took.as_secs_f64());

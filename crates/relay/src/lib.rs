@@ -23,5 +23,7 @@ pub use relay::{
     Busy, History, HistoryQuery, NodeInfo, Outgoing, PresenceStats, Recover, Relay, RelayError, Since, Status,
 };
 pub use rules::{ChannelRules, OnGap, Retention, Rules};
-pub use settings::{MemorySettings, RedisSettings, RelaySettings, Secret, SentinelSettings, Topology};
-pub use sink::{Delivery, Observation, Recovered, Report, Said, Sink, Ticket, WorkerId, WorkerSet};
+pub use settings::{
+    IngestSettings, MemorySettings, RedisSettings, RelaySettings, Secret, SentinelSettings, Topology,
+};
+pub use sink::{Delivery, Ingested, Observation, Recovered, Report, Said, Sink, Ticket, WorkerId, WorkerSet};

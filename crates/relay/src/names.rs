@@ -12,6 +12,9 @@ pub(crate) struct Names {
     own: String,
     nodes: String,
     node: String,
+    ingest: String,
+    poison: String,
+    events: String,
 }
 
 /// Where a message on the pub/sub connection came from.
@@ -36,6 +39,9 @@ impl Names {
             own: format!("{prefix}:control:{id}"),
             nodes: format!("{prefix}:nodes"),
             node: format!("{prefix}:node:"),
+            ingest: format!("{prefix}:ingest"),
+            poison: format!("{prefix}:ingest:poison"),
+            events: format!("{prefix}:events"),
         }
     }
 
@@ -72,6 +78,21 @@ impl Names {
     /// `tg:node:<id>`
     pub(crate) fn node(&self, id: &str) -> String {
         format!("{}{id}", self.node)
+    }
+
+    /// `tg:ingest`
+    pub(crate) fn ingest(&self) -> &str {
+        &self.ingest
+    }
+
+    /// `tg:ingest:poison`
+    pub(crate) fn poison(&self) -> &str {
+        &self.poison
+    }
+
+    /// `tg:events`
+    pub(crate) fn events(&self) -> &str {
+        &self.events
     }
 
     /// What a pub/sub channel of Redis is to us.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use tidegate_protocol::{ChannelName, ClientInfo, Control, Epoch, Position, Publication};
+use tidegate_protocol::{ChannelName, ClientInfo, Control, Epoch, Event, Position, Publication};
 
 use crate::memory::MemoryRelay;
 use crate::redis::RedisRelay;
@@ -209,7 +209,9 @@ impl Relay {
             RelaySettings::Memory(settings) => {
                 Kind::Memory(MemoryRelay::start(settings, identity, rules, sink)?)
             }
-            RelaySettings::Redis(settings) => Kind::Redis(RedisRelay::start(settings, identity, sink)?),
+            RelaySettings::Redis(settings) => {
+                Kind::Redis(RedisRelay::start(settings, &rules, identity, sink)?)
+            }
         };
         Ok(Self { kind: Arc::new(kind) })
     }
@@ -311,6 +313,15 @@ impl Relay {
         match &*self.kind {
             Kind::Memory(relay) => relay.control(control).await,
             Kind::Redis(relay) => relay.control(&control).await,
+        }
+    }
+
+    /// Tells backends what a client did: puts it into the stream of events where settings ask for one, else does nothing.
+    /// Never waits; when Redis takes them slower than they are made, the oldest are dropped and counted.
+    pub fn happened(&self, event: Event) {
+        match &*self.kind {
+            Kind::Memory(_) => {}
+            Kind::Redis(relay) => relay.happened(event),
         }
     }
 

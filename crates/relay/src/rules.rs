@@ -45,6 +45,11 @@ pub enum OnGap {
 }
 
 impl Rules {
+    /// Whether the channel's namespace is one of the node's.
+    pub fn knows(&self, channel: &ChannelName) -> bool {
+        self.any.is_some() || self.namespaces.contains_key(channel.namespace())
+    }
+
     /// The rules of a channel. Those of an unknown namespace are the defaults: nothing is kept.
     pub fn of(&self, channel: &ChannelName) -> ChannelRules {
         self.namespaces.get(channel.namespace()).copied().or(self.any).unwrap_or_default()

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 /// Which relay, and how.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it in a node")]
 pub enum RelaySettings {
     /// For one node: nothing leaves the process.
     Memory(MemorySettings),
@@ -70,6 +71,19 @@ pub struct RedisSettings {
     pub max_publication_bytes: usize,
     /// How long somebody is present after the node's last word of it: the node says it anew three times in that.
     pub presence_ttl: Duration,
+    /// How the node takes part in durable ingest; `None`: it does not.
+    pub ingest: Option<IngestSettings>,
+    /// About how many entries the stream of events keeps; `None`: no events are written.
+    pub events: Option<usize>,
+}
+
+/// How a node takes part in durable ingest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IngestSettings {
+    /// How long an entry may be another node's without an acknowledgement before it is taken over.
+    pub claim_after: Duration,
+    /// How many entries are read at once: 1 or more.
+    pub batch: usize,
 }
 
 impl RedisSettings {

@@ -144,6 +144,38 @@ pub enum Observation {
     Dropped(u64),
     /// A Redis command took this long.
     Command(&'static str, Duration),
+    /// Entries of the ingest stream, and what became of them.
+    Ingested(Ingested, u64),
+    /// How the ingest stream stands, for all nodes together.
+    IngestStands {
+        /// Entries that a node has and has not acknowledged.
+        pending: u64,
+        /// Entries that no node has.
+        waiting: u64,
+        /// The age of the oldest of all of them.
+        oldest: Duration,
+    },
+    /// Events that Redis took.
+    EventsWritten(u64),
+    /// Events that were dropped, the oldest first: Redis takes them slower than they are made, or not at all.
+    EventsDropped(u64),
+}
+
+/// What became of an entry of the ingest stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ingested {
+    /// Redis has taken every publication it asked for.
+    Published,
+    /// Redis has taken the control message.
+    Control,
+    /// It can never be done, and was set aside with the reason.
+    Poison,
+    /// It could not be done for now: it stays pending, and is claimed after a while.
+    Deferred,
+    /// It was taken over from another node, or from this one's own deferred ones.
+    Claimed,
+    /// Somebody took it out of the stream before it was done.
+    Deleted,
 }
 
 /// What the relay calls. Every method is called on a relay thread and must be quick, but `deliver` may block it for

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use support::{Keys, NODE, Recorder, RedisServer, channel, joined, node, publication, settings, start};
+use tidegate_protocol::{Event, EventKind};
 use tidegate_relay::{
-    Observation, RedisSettings, Relay, RelaySettings, Secret, SentinelSettings, Topology, WorkerId,
+    IngestSettings, Observation, RedisSettings, Relay, RelaySettings, Secret, SentinelSettings, Topology,
+    WorkerId,
 };
 
 #[test]
@@ -249,4 +251,28 @@ async fn settings_that_cannot_work_are_named_and_show_no_password() {
         assert!(!error.contains("s3cret"), "{error}");
     }
     assert!(Relay::start(support::MEMORY, Arc::default(), "a:b", "h", "0", Recorder::new()).is_err());
+}
+
+#[tokio::test]
+async fn ingest_and_events_need_no_more_than_the_documented_rights() {
+    let server = RedisServer::start();
+    add_user(&server, "node", &NODE);
+    let ingest = IngestSettings { claim_after: Duration::from_secs(1), batch: 8 };
+    let node_settings = as_user(&server, "node", "s3cret");
+    let (relay, recorder) =
+        node("n1", RedisSettings { ingest: Some(ingest), events: Some(100), ..node_settings });
+    joined(&relay, &recorder, 0, "news");
+    let _: String = server.command(&["XADD", "tg:ingest", "*", "channel", "news", "data", "1"]);
+    let _: String = server.command(&["XADD", "tg:ingest", "*", "channel", "news"]);
+    recorder.hears(0, "news", &["1"]);
+    relay.happened(Event::new(EventKind::Connect, "c1".into(), String::new()));
+    recorder.wait("a look at the stream", |r| {
+        (r.count(|o| matches!(o, Observation::IngestStands { .. })) > 0).then_some(())
+    });
+    support::eventually("the stream is empty", || server.command::<u64>(&["XLEN", "tg:ingest"]) == 0);
+    relay.stop().await;
+    assert_eq!(server.command::<u64>(&["XLEN", "tg:ingest:poison"]), 1);
+    assert_eq!(server.command::<u64>(&["XLEN", "tg:events"]), 1);
+    let log: Vec<redis::Value> = server.command(&["ACL", "LOG"]);
+    assert!(log.is_empty(), "redis denied something: {log:?}");
 }

@@ -16,6 +16,7 @@ use super::resolved::{
     Api, ApiKey, Auth, Bound, Drain, Heartbeat, Limits, Listen, Log, LogFormat, Node, Outbox, RecordLayer,
     Scope, Settings, Tls,
 };
+use super::streams;
 use super::value::{address, duration, flag, number, one_of, path, size, word};
 
 /// The most connections a node can be asked to take.
@@ -136,7 +137,8 @@ fn tls(reader: &mut Reader<'_>) -> Option<Tls> {
 fn relay(reader: &mut Reader<'_>) -> RelaySettings {
     let is_redis = reader.take("relay.kind", one_of(&[("memory", false), ("redis", true)]));
     // Read either way, so that mistakes are found before the day it is switched on.
-    let redis = redis::settings(reader);
+    let mut redis = redis::settings(reader);
+    redis.ingest = streams::ingest(reader, is_redis, redis.command_timeout);
     let memory =
         MemorySettings { history_bytes: reader.take("relay.memory.history_bytes", size(1 << 20..=64 << 30)) };
     if is_redis { RelaySettings::Redis(redis) } else { RelaySettings::Memory(memory) }

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use tidegate_relay::RelaySettings;
+
 use super::known::Known;
 use super::reader::Reader;
 use super::redis;
@@ -58,6 +60,10 @@ fn resolved(key: &str, written: Option<&str>, settings: &Settings) -> Option<Str
     match key {
         "workers" => Some(settings.workers.to_string()),
         "node.name" => Some(settings.node.name.clone()),
+        "relay.redis.ingest.enabled" => {
+            let ingests = matches!(&settings.relay, RelaySettings::Redis(redis) if redis.ingest.is_some());
+            Some(ingests.to_string())
+        }
         "limits.max_connections" => Some(settings.limits.max_connections.to_string()),
         "limits.accept_rate" => Some(settings.limits.accept_rate.to_string()),
         "limits.accept_burst" => Some(settings.limits.accept_burst.to_string()),

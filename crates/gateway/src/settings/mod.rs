@@ -16,6 +16,7 @@ mod problem;
 mod reader;
 mod redis;
 mod resolved;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod ticket_keys;

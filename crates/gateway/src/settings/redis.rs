@@ -68,6 +68,8 @@ pub(super) fn settings(reader: &mut Reader<'_>) -> RedisSettings {
         heartbeat: reader.take("relay.redis.heartbeat", duration(200 * MILLISECOND..=5 * MINUTE)),
         max_publication_bytes: reader.take("relay.redis.max_publication_bytes", size(64..=64 << 20)),
         presence_ttl: reader.take("relay.redis.presence_ttl", duration(SECOND..=60 * MINUTE)),
+        ingest: None,
+        events: None,
     }
 }
 

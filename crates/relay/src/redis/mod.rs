@@ -1,14 +1,17 @@
 //! The relay over one Redis server.
 //!
 //! Two threads with a current-thread runtime each. `relay-hear` owns the pub/sub connection and the node's interest
-//! (`hear`, `sieve`, `router`); `relay-say` owns the publishing lane (`lane`), the registry (`registry`) and answers surveys
-//! (`survey`). Hearing is apart from saying so that a slow worker, which holds the first thread back on purpose, never
-//! delays a publication or a heartbeat.
+//! (`hear`, `sieve`, `router`); `relay-say` owns the publishing lane (`lane`), the registry (`registry`), answers surveys
+//! (`survey`), publishes what backends put into the ingest stream (`ingest`) and writes events (`events`). Hearing is apart
+//! from saying so that a slow worker, which holds the first thread back on purpose, never delays a publication or a
+//! heartbeat.
 
 mod access;
 mod backoff;
+mod events;
 mod health;
 mod hear;
+mod ingest;
 mod lane;
 mod pool;
 mod registry;
@@ -25,12 +28,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tidegate_protocol::{ChannelName, Control, Publication};
+use tidegate_protocol::{ChannelName, Control, Event, Publication};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 
+use self::events::Events;
 use self::health::Health;
 use self::hear::{Hear, Request};
+use self::ingest::Ingest;
 use self::lane::{Answer, Lane, LaneSender};
 use self::registry::Registry;
 use self::router::Ear;
@@ -39,6 +45,7 @@ use self::survey::Surveys;
 use crate::interest::Interest;
 use crate::names::Names;
 use crate::relay::{Busy, Identity, NodeInfo, RelayError, Status};
+use crate::rules::Rules;
 use crate::settings::RedisSettings;
 use crate::sink::{Sink, Ticket, WorkerId};
 
@@ -60,15 +67,25 @@ pub(crate) struct RedisRelay {
     wanted: Arc<AtomicUsize>,
     surveys: Arc<Surveys>,
     questions: Arc<Semaphore>,
+    events: Option<Arc<Events>>,
     /// The runtime of the saying thread.
     say: Handle,
     stop: watch::Sender<bool>,
+    /// Ends before the rest: what it has read is still published.
+    ingest: Option<Consumer>,
     ended: Mutex<Vec<oneshot::Receiver<()>>>,
+}
+
+/// The way to end the consumer of the ingest stream.
+struct Consumer {
+    stop: watch::Sender<bool>,
+    ended: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl RedisRelay {
     pub(crate) fn start(
         settings: RedisSettings,
+        rules: &Arc<Rules>,
         identity: Identity,
         sink: Arc<dyn Sink>,
     ) -> Result<Self, RelayError> {
@@ -85,12 +102,30 @@ impl RedisRelay {
         let health = Arc::new(Health::new(Arc::clone(&sink)));
         let surveys = Arc::new(Surveys::new(identity.id.clone()));
         let (stop, stopping) = watch::channel(false);
+        let stopping_too = stopping.clone();
         let (requests, requested) = mpsc::channel(REQUESTS);
 
         let say_runtime = runtime()?;
         let say = say_runtime.handle().clone();
         let (lane_sender, lane) =
             Lane::new(&settings, &names, pool.clone(), &health, &sink, stopping.clone());
+        let events = settings.events.map(|most| {
+            Arc::new(Events::new(most, &identity.id, &names, pool.clone(), &sink, settings.command_timeout))
+        });
+        let ingest = settings.ingest.map(|ingest| {
+            let (stop, stopping) = watch::channel(false);
+            let parts = ingest::Parts {
+                settings: &settings,
+                ingest,
+                node: &identity.id,
+                names: &names,
+                pool: &pool,
+                rules,
+                sink: &sink,
+            };
+            let consumer = Ingest::new(&parts, lane_sender.clone(), stopping);
+            Consumer { stop, ended: Mutex::new(Some(say.spawn(consumer.run()))) }
+        });
         let interest = Interest::new(settings.linger);
         let wanted = interest.wanted();
         let registry = Arc::new(Registry::new(
@@ -121,10 +156,14 @@ impl RedisRelay {
             Hear::new(&settings, server, ear, lane_sender.clone(), &health, requested, stopping, &registry);
 
         let heartbeats = Arc::clone(&registry);
+        let writing = events.clone().map(|events| say.spawn(events.run(stopping_too)));
         let said = thread("relay-say", say_runtime, async move {
             let beating = tokio::spawn(async move { heartbeats.run().await });
             lane.run().await;
             beating.abort();
+            if let Some(writing) = writing {
+                let _ = tokio::time::timeout(STOP_DEADLINE, writing).await;
+            }
         })?;
         let heard = thread("relay-hear", runtime()?, hear.run())?;
         Ok(Self {
@@ -136,8 +175,10 @@ impl RedisRelay {
             wanted,
             surveys,
             questions: Arc::new(Semaphore::new(QUESTIONS)),
+            events,
             say,
             stop,
+            ingest,
             ended: Mutex::new(vec![said, heard]),
         })
     }
@@ -190,7 +231,19 @@ impl RedisRelay {
         self.health.status()
     }
 
+    pub(crate) fn happened(&self, event: Event) {
+        if let Some(events) = &self.events {
+            events.push(event);
+        }
+    }
+
     pub(crate) async fn stop(&self) {
+        if let Some(ingest) = &self.ingest {
+            ingest.stop.send_replace(true);
+            if let Some(ended) = ingest.ended.lock().await.take() {
+                let _ = tokio::time::timeout(STOP_DEADLINE, ended).await;
+            }
+        }
         let registry = Arc::clone(&self.registry);
         if let Err(error) = self.ask(async move { registry.remove().await }).await {
             tracing::warn!(%error, "the node could not be taken out of the registry; it will expire there");
@@ -216,6 +269,9 @@ impl RedisRelay {
 impl Drop for RedisRelay {
     fn drop(&mut self) {
         self.stop.send_replace(true);
+        if let Some(ingest) = &self.ingest {
+            ingest.stop.send_replace(true);
+        }
     }
 }
 

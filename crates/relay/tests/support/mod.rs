@@ -44,6 +44,8 @@ pub fn settings(url: &str) -> RedisSettings {
         heartbeat: Duration::from_millis(500),
         max_publication_bytes: 64 * 1024,
         presence_ttl: Duration::from_secs(3),
+        ingest: None,
+        events: None,
     }
 }
 
@@ -64,7 +66,7 @@ pub fn start(id: &str, settings: RelaySettings, recorder: &Arc<Recorder>) -> Rel
 }
 
 /// The rights that docs/reference/redis-contract.md gives to nodes.
-pub const NODE: [&str; 17] = [
+pub const NODE: [&str; 30] = [
     "resetchannels",
     "~tg:*",
     "&tg:*",
@@ -82,6 +84,19 @@ pub const NODE: [&str; 17] = [
     "+zrangebyscore",
     "+zremrangebyscore",
     "+hello",
+    "+xadd",
+    "+xreadgroup",
+    "+xautoclaim",
+    "+xack",
+    "+xdel",
+    "+xgroup",
+    "+xpending",
+    "+xlen",
+    "+xrange",
+    "+xinfo",
+    "+multi",
+    "+exec",
+    "+eval",
 ];
 
 /// Channels without namespace have no history; `kept:`, `brief:` (three) and `fleeting:` (for a second) have; `room:` tells
