@@ -54,12 +54,12 @@ bench-check: ## Whether anything got slower: instructions, heap and bytes agains
 	$(phase) "build the bench" cargo build --quiet --release -p tidegate-bench
 	$(phase) "count" target/release/tidegate-bench check $(ARGS)
 
-check-delivery: ## Faults by a seed, and whether anything was lost, twice, or late without a word (SEED=... MINUTES=...)
+check-delivery: ## Faults by a seed, and whether anything was lost, twice, or late without a word (SEED=... MINUTES=... TOPOLOGY=...)
 	$(need) cargo cc node python packages
 	@tests/setup/install.sh
 	$(phase) "build the node" cargo build --quiet --release -p tidegate-gateway
 	@cargo run --quiet -p tidegate-tests --bin check-delivery -- \
-		$(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
+		$(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(TOPOLOGY),--topology $(TOPOLOGY)) $(ARGS)
 
 demo-cluster: ## Two nodes on one Redis, SDKs and raw sockets on both, one PUBLISH: what arrives where
 	$(need) cargo cc node python packages

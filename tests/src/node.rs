@@ -33,6 +33,7 @@ pub struct Node {
 #[derive(Debug, Clone)]
 pub struct Start {
     name: String,
+    binary: Option<PathBuf>,
     dev: bool,
     sets: Vec<(String, String)>,
     file: Option<String>,
@@ -62,6 +63,13 @@ impl Start {
         self
     }
 
+    /// Another build of the node than the one that is tested everywhere.
+    #[must_use]
+    pub fn binary(mut self, path: &Path) -> Self {
+        self.binary = Some(path.to_owned());
+        self
+    }
+
     /// What a failing test calls it.
     #[must_use]
     pub fn named(mut self, name: &str) -> Self {
@@ -84,7 +92,7 @@ impl Start {
 
     /// The command that starts it, with its settings file in `dir`.
     fn command(&self, dir: &Path) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = Command::new(self.binary.clone().unwrap_or_else(binary));
         if let Some(text) = &self.file {
             let path = dir.join("tidegate.yaml");
             std::fs::write(&path, text).expect("the temporary directory takes files");
@@ -138,6 +146,7 @@ impl Node {
         let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         Start {
             name: "node".to_owned(),
+            binary: None,
             dev: true,
             sets: Vec::new(),
             file: None,

@@ -28,6 +28,7 @@ pub struct Options {
     password: Option<String>,
     tls: Option<Tls>,
     durable: bool,
+    lines: Vec<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -68,6 +69,13 @@ impl Options {
     #[must_use]
     pub fn durable(mut self) -> Self {
         self.durable = true;
+        self
+    }
+
+    /// A line of its configuration.
+    #[must_use]
+    pub fn line(mut self, line: impl Into<String>) -> Self {
+        self.lines.push(line.into());
         self
     }
 
@@ -203,6 +211,7 @@ fn launch(options: &Options, port: u16, dir: &TempDir) -> Option<Process> {
     if let Some((name, password, rules)) = &options.user {
         lines.push(format!("user {name} on >{password} {rules}"));
     }
+    lines.extend(options.lines.iter().cloned());
     let config = dir.path().join("redis.conf");
     std::fs::write(&config, lines.join("\n")).expect("the temporary directory takes files");
     let process = Process::start("redis-server", Command::new("redis-server").arg(config));

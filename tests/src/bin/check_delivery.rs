@@ -7,13 +7,16 @@ use std::process::ExitCode;
 use tidegate_tests::checker::history;
 use tidegate_tests::checker::judge::Verdict;
 use tidegate_tests::checker::run::Plan;
+use tidegate_tests::checker::store::Topology;
 
-const USAGE: &str = "check-delivery [--seed N] [--minutes M | --seconds S] [--history FILE] | --judge FILE";
+const USAGE: &str = "check-delivery [--seed N] [--minutes M | --seconds S] [--topology single|sentinel|cluster] \
+                     [--history FILE] | --judge FILE";
 
 /// What was asked for.
 struct Asked {
     seed: u64,
     seconds: u64,
+    topology: Topology,
     history: Option<PathBuf>,
     judge: Option<PathBuf>,
 }
@@ -36,8 +39,9 @@ fn main() -> ExitCode {
         };
     }
     let file = asked.history.unwrap_or_else(|| PathBuf::from(format!("delivery-{}.jsonl", asked.seed)));
-    let plan = Plan::new(asked.seed, asked.seconds, &file);
-    say(&format!("seed {}, {} s, {} nodes on one Redis", plan.seed, plan.seconds, plan.nodes));
+    let plan = Plan { topology: asked.topology, ..Plan::new(asked.seed, asked.seconds, &file) };
+    let topology = plan.topology.name();
+    say(&format!("seed {}, {} s, {} nodes, Redis: {topology}", plan.seed, plan.seconds, plan.nodes));
     say("schedule:");
     for step in plan.schedule().steps {
         say(&format!("  {step}"));
@@ -53,7 +57,13 @@ fn main() -> ExitCode {
 }
 
 fn asked(mut words: impl Iterator<Item = String>) -> Result<Asked, String> {
-    let mut asked = Asked { seed: fastrand::u64(..1_000_000), seconds: 60, history: None, judge: None };
+    let mut asked = Asked {
+        seed: fastrand::u64(..1_000_000),
+        seconds: 60,
+        topology: Topology::Single,
+        history: None,
+        judge: None,
+    };
     while let Some(word) = words.next() {
         let value = words.next().ok_or_else(|| format!("{word} needs a value"))?;
         let number = || value.parse::<u64>().map_err(|_| format!("{word} {value}: not a number"));
@@ -61,6 +71,10 @@ fn asked(mut words: impl Iterator<Item = String>) -> Result<Asked, String> {
             "--seed" => asked.seed = number()?,
             "--seconds" => asked.seconds = number()?,
             "--minutes" => asked.seconds = number()? * 60,
+            "--topology" => {
+                asked.topology =
+                    Topology::named(&value).ok_or_else(|| format!("{word} {value}: not known"))?;
+            }
             "--history" => asked.history = Some(value.into()),
             "--judge" => asked.judge = Some(value.into()),
             _ => return Err(format!("{word} is not known")),

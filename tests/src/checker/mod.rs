@@ -6,6 +6,7 @@
 //!
 //! Not here: what the promise is. That is docs/operations/delivery-checker.md.
 
+pub mod backend;
 pub mod history;
 pub mod judge;
 pub mod publisher;
@@ -14,4 +15,5 @@ pub mod run;
 pub mod scene;
 pub mod schedule;
 pub mod sdk;
+pub mod store;
 pub mod subscriber;

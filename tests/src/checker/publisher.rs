@@ -4,7 +4,6 @@
 //! (no answer, a temporary error) is unknown.
 
 use std::net::SocketAddr;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,11 +11,10 @@ use std::time::Duration;
 use fastrand::Rng;
 use serde_json::{Value, json};
 
+use super::backend::{Backend, Lookup, Outcome, redis_cli};
 use super::history::{Position, Recorder, What};
-use super::resp::{Answer, Resp};
 use crate::deadline::pause;
 use crate::door;
-use crate::process::run;
 use crate::raw::{Error, Raw, Upgrade};
 
 /// A way in.
@@ -73,7 +71,7 @@ pub struct Press {
     /// Nodes, as far as they run.
     pub nodes: Mutex<Vec<Option<Address>>>,
     /// Where Redis is.
-    pub redis: SocketAddr,
+    pub redis: Lookup,
     /// Set when they are to stop.
     pub over: AtomicBool,
     /// The next publication's id.
@@ -134,12 +132,6 @@ impl Press {
     }
 }
 
-enum Outcome {
-    Taken(Option<Position>),
-    Refused(String),
-    Unknown(String),
-}
-
 fn position(offset: &Value, epoch: &Value) -> Option<Position> {
     let offset = offset.as_u64().filter(|offset| *offset > 0)?;
     Some(Position { offset, epoch: epoch.as_str()?.to_owned() })
@@ -153,7 +145,7 @@ pub fn publish(press: &Press, door: Door, seed: u64) {
     let mut rng = Rng::with_seed(seed);
     let mut way = match door {
         Door::Api => Way::Api,
-        Door::Redis => Way::Redis(None),
+        Door::Redis => Way::Redis(Backend::default()),
         Door::RedisCli => Way::RedisCli,
         Door::Client => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -182,7 +174,7 @@ pub fn publish(press: &Press, door: Door, seed: u64) {
 
 enum Way {
     Api,
-    Redis(Option<Resp>),
+    Redis(Backend),
     RedisCli,
     Client { runtime: tokio::runtime::Runtime, client: Option<Raw> },
 }
@@ -191,63 +183,15 @@ impl Way {
     fn publish(&mut self, press: &Press, rng: &mut Rng, channel: &str, kept: bool, id: u64) -> Outcome {
         match self {
             Self::Api => press.api(rng, channel, id),
-            Self::Redis(connection) => {
-                let words = words(channel, kept, id);
-                let words: Vec<&str> = words.iter().map(String::as_str).collect();
-                if connection.is_none() {
-                    match Resp::open(press.redis) {
-                        Ok(open) => *connection = Some(open),
-                        Err(error) => return Outcome::Refused(error.to_string()),
-                    }
-                }
-                let Some(open) = connection else { return Outcome::Refused("no connection".to_owned()) };
-                match open.call(&words) {
-                    Ok(Answer::Error(why)) => Outcome::Refused(why),
-                    Ok(Answer::List(parts)) => Outcome::Taken(told(&parts)),
-                    Ok(_) => Outcome::Taken(None),
-                    Err(error) => {
-                        *connection = None;
-                        Outcome::Unknown(error.to_string())
-                    }
-                }
-            }
-            Self::RedisCli => redis_cli(press, &words(channel, kept, id)),
+            Self::Redis(backend) => backend.publish(&press.redis, channel, kept, &data(id)),
+            Self::RedisCli => redis_cli(&press.redis, channel, kept, &data(id)),
             Self::Client { runtime, client } => runtime.block_on(as_client(press, rng, client, channel, id)),
         }
     }
 }
 
-/// The command with which a backend publishes.
-fn words(channel: &str, kept: bool, id: u64) -> Vec<String> {
-    let (key, data) = (format!("tg:{{{channel}}}"), json!({ "id": id }).to_string());
-    if kept {
-        ["FCALL", "tg_publish", "1", &key, &data].map(str::to_owned).to_vec()
-    } else {
-        ["PUBLISH", &key, &data].map(str::to_owned).to_vec()
-    }
-}
-
-fn told(parts: &[Answer]) -> Option<Position> {
-    let [Answer::Number(offset), Answer::Text(epoch)] = parts else { return None };
-    Some(Position { offset: u64::try_from(*offset).ok()?, epoch: epoch.clone() })
-}
-
-fn redis_cli(press: &Press, words: &[String]) -> Outcome {
-    let port = press.redis.port().to_string();
-    // timeout(1) says so with its own status.
-    let said = run(Command::new("timeout")
-        .args(["3", "redis-cli", "-e", "-h", "127.0.0.1", "-p", &port])
-        .args(words));
-    if said.status.success() {
-        let mut lines = said.out.lines();
-        let offset = lines.next().and_then(|line| line.trim_start_matches("(integer) ").parse().ok());
-        let position = offset.zip(lines.next()).map(|(offset, epoch)| (offset, epoch.to_owned()));
-        return Outcome::Taken(position.map(|(offset, epoch)| Position { offset, epoch }));
-    }
-    let why = format!("{} {}", said.out, said.err);
-    // What Redis itself says, and what happens before a word is sent.
-    let refused = ["ERR", "NOPERM", "LOADING", "MISCONF", "READONLY", "Could not connect"];
-    if refused.iter().any(|word| why.contains(word)) { Outcome::Refused(why) } else { Outcome::Unknown(why) }
+fn data(id: u64) -> String {
+    json!({ "id": id }).to_string()
 }
 
 async fn as_client(

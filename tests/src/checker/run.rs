@@ -13,6 +13,7 @@ use super::publisher::{Door, Press, publish};
 use super::scene::Scene;
 use super::schedule::{Crew, Fault, Schedule};
 use super::sdk::Driver;
+use super::store::Topology;
 use super::subscriber::Subscriber;
 use crate::deadline::pause;
 use crate::node::{Node, Start};
@@ -52,6 +53,8 @@ pub struct Plan {
     pub seed: u64,
     /// For how long publishers publish.
     pub seconds: u64,
+    /// What the Redis is.
+    pub topology: Topology,
     /// How many nodes.
     pub nodes: usize,
     /// How many subscribers of our own.
@@ -62,7 +65,9 @@ pub struct Plan {
     pub channels: &'static [Kept],
     /// The faults; `None`: those that follow from the seed.
     pub schedule: Option<Schedule>,
-    /// More settings of the nodes: keys and values, or environment variables in capitals.
+    /// Another build of the node.
+    pub binary: Option<PathBuf>,
+    /// More settings of the nodes: keys and values.
     pub sets: Vec<(String, String)>,
     /// Where the history is written.
     pub history: PathBuf,
@@ -71,13 +76,27 @@ pub struct Plan {
 impl Plan {
     /// Three nodes, and subscribers of every kind.
     pub fn new(seed: u64, seconds: u64, history: &Path) -> Self {
-        let history = history.to_owned();
-        let (channels, sets) = (CHANNELS, Vec::new());
-        Self { seed, seconds, nodes: 3, raw: 6, sdk: 1, channels, schedule: None, sets, history }
+        Self {
+            seed,
+            seconds,
+            topology: Topology::Single,
+            nodes: 3,
+            raw: 6,
+            sdk: 1,
+            channels: CHANNELS,
+            schedule: None,
+            binary: None,
+            sets: Vec::new(),
+            history: history.to_owned(),
+        }
     }
 
     fn crew(&self) -> Crew {
-        Crew { nodes: self.nodes, subscribers: self.raw + self.sdk * Kind::ALL.len() }
+        Crew {
+            topology: self.topology,
+            nodes: self.nodes,
+            subscribers: self.raw + self.sdk * Kind::ALL.len(),
+        }
     }
 
     /// The faults, in order.
@@ -92,13 +111,11 @@ impl Plan {
             .set("heartbeat.interval", "2s")
             .set("heartbeat.timeout", "2s")
             .set("drain.duration", "500ms");
-        let named = |name: &str| name.chars().all(|c| c.is_ascii_uppercase() || c == '_');
-        self.sets.iter().fold(
-            start,
-            |start, (key, value)| {
-                if named(key) { start.env(key, value) } else { start.set(key, value) }
-            },
-        )
+        let start = self.sets.iter().fold(start, |start, (key, value)| start.set(key, value));
+        match &self.binary {
+            Some(path) => start.binary(path),
+            None => start,
+        }
     }
 
     /// Runs it, saying what happens to `say`.
@@ -107,9 +124,9 @@ impl Plan {
     /// When something does not start, or the history cannot be written.
     pub fn run(&self, say: &dyn Fn(&str)) -> Verdict {
         let crew = self.crew();
-        let mut scene = Scene::new(crew.nodes, crew.subscribers, |_| self.start());
+        let mut scene = Scene::new(self.topology, crew.nodes, crew.subscribers, |_| self.start());
         let recorder = Arc::new(Recorder::create(&self.history).expect("the history can be written"));
-        recorder.note(What::Run { seed: self.seed, topology: "single".to_owned() });
+        recorder.note(What::Run { seed: self.seed, topology: self.topology.name().to_owned() });
         for (channel, size, ttl) in self.channels {
             recorder.note(What::Channel { channel: (*channel).to_owned(), size: *size, ttl: *ttl });
         }

@@ -11,23 +11,29 @@ use std::sync::Arc;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+use super::backend::Lookup;
 use super::history::{Loss, What};
 use super::publisher::{Address, Press};
 use super::schedule::Fault;
+use super::store::{Store, Topology};
 use crate::deadline::{PATIENCE, eventually};
 use crate::node::{Node, Start};
 use crate::proxy::Proxy;
-use crate::redis::{Options, Redis};
+use crate::redis::Redis;
 
 /// Everything that runs.
 #[derive(Debug)]
 pub struct Scene {
-    redis: Redis,
+    store: Store,
     berths: Vec<Berth>,
     seats: Vec<Seat>,
     press: Option<Arc<Press>>,
     /// What Redis will be put back to.
     backup: Option<TempDir>,
+    /// The server that was the master.
+    former: Option<usize>,
+    /// Channels whose slots move, one after the other.
+    moving: Vec<String>,
     /// Nodes that ended without being told to.
     dead: BTreeSet<usize>,
 }
@@ -37,7 +43,8 @@ pub struct Scene {
 struct Berth {
     start: Start,
     node: Option<Node>,
-    link: Proxy,
+    /// Where there is one server.
+    link: Option<Proxy>,
 }
 
 /// Where a subscriber connects.
@@ -57,14 +64,18 @@ impl Scene {
     ///
     /// # Panics
     /// When something does not start.
-    pub fn new(nodes: usize, seats: usize, start: impl Fn(usize) -> Start) -> Self {
-        let redis = Options::default().durable().go();
+    pub fn new(topology: Topology, nodes: usize, seats: usize, start: impl Fn(usize) -> Start) -> Self {
+        let mut store = Store::start(topology);
         let berths: Vec<Berth> = (0..nodes)
             .map(|number| {
-                let link = Proxy::to_redis(loopback(redis.port()));
-                let url = format!("redis://{}/0", link.address());
-                let start = start(number).named(&format!("node {number}"));
-                let start = start.set("relay.kind", "redis").set("relay.redis.url", url);
+                let start = start(number).named(&format!("node {number}")).set("relay.kind", "redis");
+                let single = topology == Topology::Single;
+                let link = single.then(|| Proxy::to_redis(loopback(store.master().port())));
+                let settings = match &link {
+                    Some(link) => vec![("relay.redis.url", format!("redis://{}/0", link.address()))],
+                    None => store.settings(),
+                };
+                let start = settings.into_iter().fold(start, |start, (key, value)| start.set(key, value));
                 let node = Some(start.clone().go());
                 Berth { start, node, link }
             })
@@ -75,7 +86,16 @@ impl Scene {
             Seat { proxy: Proxy::to(target.expect("it was just started")), node }
         });
         let seats = seats.collect();
-        Self { redis, berths, seats, press: None, backup: None, dead: BTreeSet::new() }
+        Self {
+            store,
+            berths,
+            seats,
+            press: None,
+            backup: None,
+            former: None,
+            moving: Vec::new(),
+            dead: BTreeSet::new(),
+        }
     }
 
     /// Where a subscriber connects.
@@ -84,8 +104,8 @@ impl Scene {
     }
 
     /// Where Redis is.
-    pub fn redis(&self) -> SocketAddr {
-        loopback(self.redis.port())
+    pub fn redis(&self) -> Lookup {
+        self.store.lookup()
     }
 
     /// Where the nodes are.
@@ -131,34 +151,54 @@ impl Scene {
                 node.terminate();
                 node.wait(PATIENCE);
             }),
-            Fault::StopRedis => self.redis.stop(),
-            Fault::RestartRedis => self.redis.kill(),
+            Fault::StopRedis => self.store.master().stop(),
+            Fault::RestartRedis => self.store.master().kill(),
             Fault::EmptyRedis => {
-                self.redis.kill();
-                clear(self.redis.dir());
+                self.store.master().kill();
+                clear(self.store.master().dir());
                 self.note("Redis has lost everything", Loss::Everything);
             }
             Fault::RewindRedis => {
                 let backup = tempfile::tempdir().expect("a temporary directory");
-                copy(self.redis.dir(), backup.path());
+                copy(self.store.master().dir(), backup.path());
                 self.backup = Some(backup);
             }
             Fault::Flush => {
                 self.note("FLUSHALL", Loss::Everything);
-                self.redis.ask(&["FLUSHALL"]);
+                self.store.flush();
+            }
+            Fault::FailOver => {
+                self.note("Redis may lose what came last", Loss::Latest);
+                self.store.fail_over();
+                self.note("another server is the master", Loss::Latest);
+            }
+            Fault::KillMaster | Fault::StopMaster => {
+                self.note("Redis may lose what came last", Loss::Latest);
+                let killed = fault == Fault::KillMaster;
+                let end = |server: &mut Redis| if killed { server.kill() } else { server.stop() };
+                self.former = Some(self.store.without_master(end));
+                self.note("another server is the master", Loss::Latest);
+            }
+            Fault::Reshard => {
+                if self.moving.is_empty() {
+                    self.moving = self.channels();
+                }
+                if let Some(channel) = self.moving.pop() {
+                    self.store.reshard(&channel);
+                }
             }
             Fault::KillSubscribers => {
-                self.redis.ask(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+                self.store.master().ask(&["CLIENT", "KILL", "TYPE", "pubsub"]);
             }
             Fault::KillClients => {
-                self.redis.ask(&["CLIENT", "KILL", "TYPE", "normal"]);
+                self.store.master().ask(&["CLIENT", "KILL", "TYPE", "normal"]);
             }
             Fault::PauseClients => {
-                self.redis.ask(&["CLIENT", "PAUSE", &milliseconds.to_string()]);
+                self.store.master().ask(&["CLIENT", "PAUSE", &milliseconds.to_string()]);
             }
-            Fault::StallRelay(node) => self.berths[node].link.silence(),
-            Fault::CutRelay(node) => self.berths[node].link.refuse(),
-            Fault::DeafenRelay(node) => self.berths[node].link.deafen(),
+            Fault::StallRelay(node) => self.link(node, Proxy::silence),
+            Fault::CutRelay(node) => self.link(node, Proxy::refuse),
+            Fault::DeafenRelay(node) => self.link(node, Proxy::deafen),
             Fault::StallClient(seat) => self.seats[seat].proxy.silence(),
             Fault::CutClient(seat) => self.seats[seat].proxy.refuse(),
             Fault::Hop(seat, node) => {
@@ -177,21 +217,32 @@ impl Scene {
         match fault {
             Fault::KillNode(node) | Fault::DrainNode(node) => self.man(node),
             Fault::StopNode(node) => self.signal(node, Signal::CONT),
-            Fault::StopRedis => self.redis.resume(),
-            Fault::RestartRedis | Fault::EmptyRedis => self.redis.restart(),
+            Fault::StopRedis => self.store.master().resume(),
+            Fault::RestartRedis | Fault::EmptyRedis => self.store.master().restart(),
             Fault::RewindRedis => {
-                self.redis.kill();
+                self.store.master().kill();
                 let backup = self.backup.take().expect("it was made when the fault began");
-                clear(self.redis.dir());
-                copy(backup.path(), self.redis.dir());
+                clear(self.store.master().dir());
+                copy(backup.path(), self.store.master().dir());
                 self.note("Redis has lost what came since", Loss::Latest);
-                self.redis.restart();
+                self.store.master().restart();
             }
-            Fault::StallRelay(node) => self.berths[node].link.speak(),
-            Fault::CutRelay(node) => self.berths[node].link.admit(),
+            Fault::KillMaster | Fault::StopMaster => {
+                let killed = fault == Fault::KillMaster;
+                let back = |server: &mut Redis| if killed { server.restart() } else { server.resume() };
+                if let Some(server) = self.former.take() {
+                    self.store.rejoin(server, back);
+                }
+                // What a master took that was none any more.
+                self.note("the old master is a replica", Loss::Latest);
+            }
+            Fault::StallRelay(node) => self.link(node, Proxy::speak),
+            Fault::CutRelay(node) => self.link(node, Proxy::admit),
             Fault::StallClient(seat) => self.seats[seat].proxy.speak(),
             Fault::CutClient(seat) => self.seats[seat].proxy.admit(),
             Fault::Flush
+            | Fault::FailOver
+            | Fault::Reshard
             | Fault::KillSubscribers
             | Fault::KillClients
             | Fault::PauseClients
@@ -205,6 +256,17 @@ impl Scene {
         if let Some(press) = &self.press {
             press.recorder.note(What::Fault { fault: fault.to_owned(), loses });
         }
+    }
+
+    fn link(&self, node: usize, act: impl FnOnce(&Proxy)) {
+        if let Some(link) = &self.berths[node].link {
+            act(link);
+        }
+    }
+
+    fn channels(&self) -> Vec<String> {
+        let channels = self.press.iter().flat_map(|press| &press.channels);
+        channels.map(|(channel, _)| channel.clone()).collect()
     }
 
     fn signal(&mut self, node: usize, signal: Signal) {

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
+use super::store::Topology;
+
 /// A fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -28,6 +30,14 @@ pub enum Fault {
     RewindRedis,
     /// FLUSHALL.
     Flush,
+    /// A replica takes the master's place, as an operator asks for it.
+    FailOver,
+    /// SIGKILL to the master; its replica takes its place, and it comes back as a replica.
+    KillMaster,
+    /// SIGSTOP to the master for long enough that its replica takes its place.
+    StopMaster,
+    /// A channel's slot moves to another master.
+    Reshard,
     /// CLIENT KILL TYPE pubsub.
     KillSubscribers,
     /// CLIENT KILL TYPE normal.
@@ -67,7 +77,15 @@ impl Fault {
 
     /// Whether Redis loses data by it.
     pub fn loses(self) -> bool {
-        matches!(self, Self::EmptyRedis | Self::RewindRedis | Self::Flush)
+        matches!(
+            self,
+            Self::EmptyRedis
+                | Self::RewindRedis
+                | Self::Flush
+                | Self::FailOver
+                | Self::KillMaster
+                | Self::StopMaster
+        )
     }
 
     /// Between how many milliseconds it lasts, in a run of so many seconds.
@@ -81,10 +99,16 @@ impl Fault {
             Self::RestartRedis | Self::EmptyRedis => (100, 2_000),
             Self::RewindRedis => (300, 1_500),
             Self::PauseClients => (500, 4_000),
-            Self::Flush | Self::KillSubscribers | Self::KillClients | Self::DeafenRelay(_) => (0, 0),
+            Self::KillMaster | Self::StopMaster => (1_000, 5_000),
+            Self::Flush
+            | Self::FailOver
+            | Self::Reshard
+            | Self::KillSubscribers
+            | Self::KillClients
+            | Self::DeafenRelay(_)
+            | Self::Hop(..) => (0, 0),
             Self::StallClient(_) => (500, 9_000),
             Self::CutClient(_) => (0, 5_000),
-            Self::Hop(..) => (0, 0),
         }
     }
 }
@@ -100,6 +124,10 @@ impl fmt::Display for Fault {
             Self::EmptyRedis => write!(f, "SIGKILL to Redis, again without data"),
             Self::RewindRedis => write!(f, "Redis back where it is now"),
             Self::Flush => write!(f, "FLUSHALL"),
+            Self::FailOver => write!(f, "a failover that is asked for"),
+            Self::KillMaster => write!(f, "SIGKILL to the master, its replica in its place"),
+            Self::StopMaster => write!(f, "SIGSTOP to the master, its replica in its place"),
+            Self::Reshard => write!(f, "a slot moves to another master"),
             Self::KillSubscribers => write!(f, "CLIENT KILL TYPE pubsub"),
             Self::KillClients => write!(f, "CLIENT KILL TYPE normal"),
             Self::PauseClients => write!(f, "CLIENT PAUSE"),
@@ -137,6 +165,8 @@ impl fmt::Display for Step {
 /// Who is there to suffer.
 #[derive(Debug, Clone, Copy)]
 pub struct Crew {
+    /// What the Redis is.
+    pub topology: Topology,
     /// How many nodes.
     pub nodes: usize,
     /// How many subscribers.
@@ -185,7 +215,7 @@ fn servers(rng: &mut Rng, seconds: u64, end: u64, crew: Crew) -> Vec<Step> {
     let mut over = at;
     loop {
         if deck.is_empty() {
-            deck = kinds(rng, crew.nodes);
+            deck = kinds(rng, crew);
             rng.shuffle(&mut deck);
         }
         let Some(fault) = deck.pop() else { break };
@@ -217,24 +247,31 @@ fn servers(rng: &mut Rng, seconds: u64, end: u64, crew: Crew) -> Vec<Step> {
     steps
 }
 
-fn kinds(rng: &mut Rng, nodes: usize) -> Vec<Fault> {
-    let mut node = || rng.usize(..nodes);
-    vec![
+fn kinds(rng: &mut Rng, crew: Crew) -> Vec<Fault> {
+    let mut node = || rng.usize(..crew.nodes);
+    let mut kinds = vec![
         Fault::KillNode(node()),
         Fault::StopNode(node()),
         Fault::DrainNode(node()),
-        Fault::StallRelay(node()),
-        Fault::CutRelay(node()),
-        Fault::DeafenRelay(node()),
-        Fault::StopRedis,
-        Fault::RestartRedis,
-        Fault::EmptyRedis,
-        Fault::RewindRedis,
         Fault::Flush,
         Fault::KillSubscribers,
         Fault::KillClients,
         Fault::PauseClients,
-    ]
+    ];
+    kinds.extend(match crew.topology {
+        Topology::Single => vec![
+            Fault::StallRelay(node()),
+            Fault::CutRelay(node()),
+            Fault::DeafenRelay(node()),
+            Fault::StopRedis,
+            Fault::RestartRedis,
+            Fault::EmptyRedis,
+            Fault::RewindRedis,
+        ],
+        Topology::Sentinel => vec![Fault::FailOver, Fault::KillMaster, Fault::StopMaster],
+        Topology::Cluster => vec![Fault::FailOver, Fault::KillMaster, Fault::StopMaster, Fault::Reshard],
+    });
+    kinds
 }
 
 /// What happens to subscribers, meanwhile.
@@ -268,9 +305,9 @@ fn clients(rng: &mut Rng, seconds: u64, end: u64, crew: Crew) -> Vec<Step> {
 mod tests {
     use std::collections::HashSet;
 
-    use super::{Crew, Fault, Schedule};
+    use super::{Crew, Fault, Schedule, Topology};
 
-    const CREW: Crew = Crew { nodes: 3, subscribers: 8 };
+    const CREW: Crew = Crew { topology: Topology::Single, nodes: 3, subscribers: 8 };
 
     #[test]
     fn a_seed_is_a_schedule() {
