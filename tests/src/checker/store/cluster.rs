@@ -45,14 +45,16 @@ pub(super) fn start() -> Vec<Redis> {
     servers
 }
 
+/// Asks a server that may stand still.
+fn ask_briefly(server: &Redis, words: &[&str]) -> Option<String> {
+    let port = server.port().to_string();
+    let said = run(Command::new("timeout").args(["2", "redis-cli", "-e", "-p", &port]).args(words));
+    said.status.success().then_some(said.out)
+}
+
 /// Who is in the cluster and works, by the word of one that does.
 fn members(servers: &[Redis]) -> Vec<Member> {
-    let said = servers.iter().find_map(|server| {
-        let said = run(Command::new("timeout")
-            .args(["2", "redis-cli", "-e", "-p", &server.port().to_string()])
-            .args(["CLUSTER", "NODES"]));
-        said.status.success().then_some(said.out)
-    });
+    let said = servers.iter().find_map(|server| ask_briefly(server, &["CLUSTER", "NODES"]));
     let text = said.unwrap_or_default();
     let member = |line: &str| {
         let fields: Vec<&str> = line.split(' ').collect();
@@ -70,23 +72,21 @@ fn members(servers: &[Redis]) -> Vec<Member> {
 /// The number of a channel's slot.
 fn slot(servers: &[Redis], channel: &str) -> String {
     let key = format!("tg:{{{channel}}}");
-    let said = servers.iter().map(|server| server.cli(&["CLUSTER", "KEYSLOT", &key]));
-    said.map(|said| said.out).find(|slot| slot.parse::<u16>().is_ok()).unwrap_or_default()
+    let slot = servers.iter().find_map(|server| ask_briefly(server, &["CLUSTER", "KEYSLOT", &key]));
+    slot.unwrap_or_default()
 }
 
 /// The port of the master of a slot, by the word of one that works.
 fn owner(servers: &[Redis], slot: &str) -> Option<u16> {
     let number: u16 = slot.parse().ok()?;
     servers.iter().find_map(|server| {
-        let said = run(Command::new("timeout")
-            .args(["2", "redis-cli", "-e", "-p", &server.port().to_string()])
-            .args(["CLUSTER", "NODES"]));
+        let said = ask_briefly(server, &["CLUSTER", "NODES"])?;
         let holds = |range: &str| {
             let (first, last) = range.split_once('-').unwrap_or((range, range));
             let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>()) else { return false };
             (first..=last).contains(&number)
         };
-        said.out.lines().find_map(|line| {
+        said.lines().find_map(|line| {
             let fields: Vec<&str> = line.split(' ').collect();
             let fine = fields.get(2).is_some_and(|flags| flags.contains("master") && !flags.contains("fail"));
             if !fine || !fields.iter().skip(8).any(|range| holds(range)) {
