@@ -8,7 +8,8 @@
 //! The first byte begins no JSON text, so a backend's raw payload is never taken for an envelope. The version is ASCII
 //! digits; a version that is not known is refused, since the node cannot know what it would lose. The header is one
 //! line of a JSON object, which Lua writes with `cjson.encode`; fields that are not known are ignored, so that fields
-//! can be added without a new version. The data is the rest.
+//! can be added without a new version. The data is the rest, and there is none where the header says that somebody joined
+//! or left.
 //!
 //! Pure. Not here: whether the data is valid JSON (`tidegate_protocol::codec::json::payload`) and how large it may be.
 
@@ -37,6 +38,19 @@ pub(crate) struct Opened {
     pub(crate) info: Option<ClientInfo>,
     /// Tags in the order of their names.
     pub(crate) tags: Vec<(String, String)>,
+    /// The publication's place in the channel's history; 0 where it has none.
+    pub(crate) offset: u64,
+    /// Of which epoch the offset is; empty where there is none.
+    pub(crate) epoch: Bytes,
+    /// Who joined or left, where the message says that instead of carrying data.
+    pub(crate) presence: Option<Presence>,
+}
+
+/// A change of who is present.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Presence {
+    Join(ClientInfo),
+    Leave(ClientInfo),
 }
 
 /// Why an envelope could not be opened.
@@ -58,6 +72,14 @@ struct Header<'a> {
     info: Option<Info<'a>>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     tags: BTreeMap<String, String>,
+    #[serde(default, skip_serializing)]
+    offset: u64,
+    #[serde(borrow, default, skip_serializing)]
+    epoch: Cow<'a, str>,
+    #[serde(borrow, default, skip_serializing)]
+    join: Option<Info<'a>>,
+    #[serde(borrow, default, skip_serializing)]
+    leave: Option<Info<'a>>,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -84,13 +106,9 @@ pub(crate) fn seal(data: &[u8], info: Option<&ClientInfo>, tags: &[(String, Stri
         None => Default::default(),
     };
     let header = Header {
-        info: info.map(|info| Info {
-            user: info.user.clone(),
-            client: info.client.clone(),
-            conn_info: checked(&conn_info),
-            chan_info: checked(&chan_info),
-        }),
+        info: info.map(|info| Info::new(info, &conn_info, &chan_info)),
         tags: tags.iter().cloned().collect(),
+        ..Header::default()
     };
     let mut out = Vec::with_capacity(64 + data.len());
     out.push(MARK);
@@ -125,18 +143,72 @@ pub(crate) fn open(payload: &Bytes) -> Result<Opened, EnvelopeError> {
     }
     let header: Header<'_> =
         serde_json::from_slice(header).map_err(|error| EnvelopeError::Header(error.to_string()))?;
-    let raw =
-        |value: Option<&RawValue>| value.map_or_else(Bytes::new, |v| payload.slice_ref(v.get().as_bytes()));
+    let presence = match (header.join, header.leave) {
+        (Some(info), _) => Some(Presence::Join(info.of(payload))),
+        (None, Some(info)) => Some(Presence::Leave(info.of(payload))),
+        (None, None) => None,
+    };
     Ok(Opened {
         data: payload.slice(1 + end + 1..),
-        info: header.info.map(|info| ClientInfo {
-            conn_info: raw(info.conn_info),
-            chan_info: raw(info.chan_info),
-            user: info.user,
-            client: info.client,
-        }),
+        info: header.info.map(|info| info.of(payload)),
         tags: header.tags.into_iter().collect(),
+        offset: header.offset,
+        epoch: match header.epoch {
+            Cow::Borrowed("") => Bytes::new(),
+            Cow::Borrowed(epoch) => payload.slice_ref(epoch.as_bytes()),
+            Cow::Owned(epoch) => epoch.into(),
+        },
+        presence,
     })
+}
+
+/// Client info as JSON in one line.
+pub(crate) fn write_info(info: &ClientInfo) -> Vec<u8> {
+    let (conn_info, chan_info) = (one_line(&info.conn_info), one_line(&info.chan_info));
+    serde_json::to_vec(&Info::new(info, &conn_info, &chan_info)).unwrap_or_else(|_| b"{}".to_vec())
+}
+
+/// Client info from JSON that stands by itself.
+pub(crate) fn read_info(json: &Bytes) -> Option<ClientInfo> {
+    let info: Info<'_> = serde_json::from_slice(json).ok()?;
+    Some(info.of(json))
+}
+
+/// Tags as JSON in one line.
+pub(crate) fn write_tags(tags: &[(String, String)]) -> Vec<u8> {
+    let tags: BTreeMap<&str, &str> =
+        tags.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    serde_json::to_vec(&tags).unwrap_or_else(|_| b"{}".to_vec())
+}
+
+/// Tags from JSON that stands by itself.
+pub(crate) fn read_tags(json: &[u8]) -> Option<Vec<(String, String)>> {
+    let tags: BTreeMap<String, String> = serde_json::from_slice(json).ok()?;
+    Some(tags.into_iter().collect())
+}
+
+impl<'a> Info<'a> {
+    /// The JSON parts of `info` are handed in as they may stand in one line.
+    fn new(info: &ClientInfo, conn_info: &'a [u8], chan_info: &'a [u8]) -> Self {
+        Info {
+            user: info.user.clone(),
+            client: info.client.clone(),
+            conn_info: checked(conn_info),
+            chan_info: checked(chan_info),
+        }
+    }
+
+    /// Shares the memory of `text`, in which it was read.
+    fn of(self, text: &Bytes) -> ClientInfo {
+        let raw =
+            |value: Option<&RawValue>| value.map_or_else(Bytes::new, |v| text.slice_ref(v.get().as_bytes()));
+        ClientInfo {
+            conn_info: raw(self.conn_info),
+            chan_info: raw(self.chan_info),
+            user: self.user,
+            client: self.client,
+        }
+    }
 }
 
 /// JSON as it may stand on the header's line: a line break in JSON is never more than white space.
@@ -161,7 +233,14 @@ mod tests {
     use super::*;
 
     fn opened(data: &str) -> Opened {
-        Opened { data: Bytes::copy_from_slice(data.as_bytes()), info: None, tags: Vec::new() }
+        Opened {
+            data: Bytes::copy_from_slice(data.as_bytes()),
+            info: None,
+            tags: Vec::new(),
+            offset: 0,
+            epoch: Bytes::new(),
+            presence: None,
+        }
     }
 
     #[test]
@@ -169,7 +248,15 @@ mod tests {
         let by_hand = Bytes::from_static(b"\x011 {}\n{\"text\":\"hello\"}");
         assert_eq!(open(&by_hand).unwrap(), opened(r#"{"text":"hello"}"#));
         let from_the_future = Bytes::from_static(b"\x011 {\"offset\":7,\"epoch\":\"ab\",\"time\":1.5}\n[1]");
-        assert_eq!(open(&from_the_future).unwrap(), opened("[1]"));
+        let placed = Opened { offset: 7, epoch: Bytes::from_static(b"ab"), ..opened("[1]") };
+        assert_eq!(open(&from_the_future).unwrap(), placed);
+    }
+
+    #[test]
+    fn who_joined_is_understood() {
+        let by_hand = Bytes::from_static(b"\x011 {\"join\":{\"user\":\"42\",\"client\":\"c1\"}}\n");
+        let info = ClientInfo { user: "42".into(), client: "c1".into(), ..ClientInfo::default() };
+        assert_eq!(open(&by_hand).unwrap().presence, Some(Presence::Join(info)));
     }
 
     #[test]
@@ -231,7 +318,11 @@ mod tests {
             let tags: Vec<_> = tags.into_iter().collect();
             let sealed = Bytes::from(seal(&data, info.as_ref(), &tags));
             prop_assert!(is_envelope(&sealed));
-            prop_assert_eq!(open(&sealed).unwrap(), Opened { data: data.into(), info, tags });
+            let expected = Opened { data: data.into(), info: info.clone(), tags: tags.clone(), ..opened("") };
+            prop_assert_eq!(open(&sealed).unwrap(), expected);
+            prop_assert_eq!(read_tags(&write_tags(&tags)).unwrap(), tags);
+            let alone = info.map(|info| (read_info(&write_info(&info).into()).unwrap(), info));
+            prop_assert!(alone.is_none_or(|(read, written)| read == written));
         }
 
         #[test]

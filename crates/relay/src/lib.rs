@@ -12,12 +12,14 @@ mod envelope;
 mod interest;
 mod memory;
 mod names;
+mod recovery;
 mod redis;
 pub mod relay;
 pub mod rules;
 pub mod settings;
 pub mod sink;
 mod sparse;
+mod track;
 
 pub use relay::{
     Busy, History, HistoryQuery, NodeInfo, Outgoing, PresenceStats, Recover, Relay, RelayError, Since, Status,

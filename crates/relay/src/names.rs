@@ -55,6 +55,13 @@ impl Names {
         text
     }
 
+    /// `tg:{news}:log`
+    pub(crate) fn log(&self, channel: &ChannelName) -> String {
+        let mut text = self.channel(channel);
+        text.push_str(":log");
+        text
+    }
+
     /// `tg:control`
     pub(crate) fn control(&self) -> &str {
         &self.control

@@ -237,7 +237,7 @@ impl Relay {
     pub fn submit(&self, publication: Publication, ticket: Ticket) -> Result<(), Busy> {
         match &*self.kind {
             Kind::Memory(relay) => relay.submit(publication, ticket),
-            Kind::Redis(relay) => relay.submit(publication, ticket),
+            Kind::Redis(relay) => relay.submit(publication.into(), ticket),
         }
     }
 
@@ -247,7 +247,7 @@ impl Relay {
         let outgoing = outgoing.into();
         match &*self.kind {
             Kind::Memory(relay) => relay.publish(outgoing).await,
-            Kind::Redis(relay) => relay.publish(outgoing.publication).await.map(|()| None),
+            Kind::Redis(relay) => relay.publish(outgoing).await,
         }
     }
 
@@ -256,7 +256,7 @@ impl Relay {
     pub fn recover(&self, recover: Recover) -> Result<(), Busy> {
         match &*self.kind {
             Kind::Memory(relay) => relay.recover(recover),
-            Kind::Redis(_) => Err(Busy),
+            Kind::Redis(relay) => relay.recover(recover),
         }
     }
 
@@ -264,7 +264,7 @@ impl Relay {
     pub async fn history(&self, channel: ChannelName, query: HistoryQuery) -> Result<History, RelayError> {
         match &*self.kind {
             Kind::Memory(relay) => relay.history(channel, query).await,
-            Kind::Redis(_) => Err(RelayError::Unavailable),
+            Kind::Redis(relay) => relay.history(channel, query).await,
         }
     }
 
@@ -272,7 +272,7 @@ impl Relay {
     pub async fn history_remove(&self, channel: ChannelName) -> Result<(), RelayError> {
         match &*self.kind {
             Kind::Memory(relay) => relay.history_remove(channel).await,
-            Kind::Redis(_) => Err(RelayError::Unavailable),
+            Kind::Redis(relay) => relay.history_remove(channel).await,
         }
     }
 

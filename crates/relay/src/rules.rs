@@ -54,4 +54,9 @@ impl Rules {
     pub fn of(&self, channel: &ChannelName) -> ChannelRules {
         self.namespaces.get(channel.namespace()).copied().or(self.any).unwrap_or_default()
     }
+
+    /// Whether any channel has history.
+    pub(crate) fn keep(&self) -> bool {
+        self.namespaces.values().chain(&self.any).any(|rules| rules.retention.is_some())
+    }
 }

@@ -8,16 +8,40 @@ use std::time::Duration;
 use support::{Keys, NODE, Recorder, RedisServer, channel, joined, node, publication, settings, start};
 use tidegate_protocol::{Event, EventKind};
 use tidegate_relay::{
-    IngestSettings, Observation, RedisSettings, Relay, RelaySettings, Secret, SentinelSettings, Topology,
-    WorkerId,
+    HistoryQuery, IngestSettings, Observation, RedisSettings, Relay, RelaySettings, Secret, SentinelSettings,
+    Topology, WorkerId,
 };
 
+/// The rights that it gives to backends that publish into histories.
+const PUBLISHER: [&str; 16] = [
+    "resetchannels",
+    "~tg:{*",
+    "&tg:{*",
+    "+publish",
+    "+ping",
+    "+hello",
+    "+fcall",
+    "+time",
+    "+get",
+    "+set",
+    "+del",
+    "+hget",
+    "+hset",
+    "+hincrby",
+    "+xadd",
+    "+expire",
+];
+
 #[test]
-fn the_reference_gives_a_node_the_rights_that_are_tested_here() {
+fn the_reference_gives_the_rights_that_are_tested_here() {
     let page = include_str!("../../../docs/reference/redis-contract.md");
-    let (_, rest) = page.split_once("ACL SETUSER tidegate on >secret ").expect("the recipe");
-    let (recipe, _) = rest.split_once("ACL SETUSER").expect("the next one");
-    assert_eq!(recipe.split_whitespace().collect::<Vec<_>>(), NODE);
+    let recipe = |user: &str| {
+        let (_, rest) = page.split_once(&format!("ACL SETUSER {user} on >secret ")).expect("the recipe");
+        let end = rest.find("ACL SETUSER").into_iter().chain(rest.find("```")).min().expect("its end");
+        rest[..end].split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(recipe("tidegate"), NODE);
+    assert_eq!(recipe("publisher"), PUBLISHER);
 }
 
 fn as_user(server: &RedisServer, name: &str, password: &str) -> RedisSettings {
@@ -41,6 +65,14 @@ async fn a_node_needs_no_more_than_the_documented_rights() {
     joined(&relay, &recorder, 0, "news");
     relay.publish(publication("news", "1")).await.expect("published");
     recorder.hears(0, "news", &["1"]);
+    joined(&relay, &recorder, 0, "kept:a");
+    relay.publish(publication("kept:a", "1")).await.expect("published");
+    for reverse in [false, true] {
+        let query = HistoryQuery { reverse, ..HistoryQuery::default() };
+        assert_eq!(relay.history(channel("kept:a"), query).await.expect("history").publications.len(), 1);
+    }
+    relay.history_remove(channel("kept:a")).await.expect("removed");
+    support::library(&server);
     recorder.wait("a heartbeat", |r| {
         (r.count(|o| matches!(o, Observation::Command("heartbeat", _))) > 0).then_some(())
     });
@@ -70,6 +102,45 @@ async fn a_backend_with_the_documented_rights_publishes_and_controls_nothing() {
         redis::cmd("PUBLISH").arg("tg:control").arg(order).exec(&mut backend).expect_err("not allowed");
     assert_eq!(denied.code(), Some("NOPERM"));
     redis::cmd("SUBSCRIBE").arg("tg:{news}").exec(&mut backend).expect_err("not allowed");
+}
+
+#[tokio::test]
+async fn a_publisher_with_the_documented_rights_publishes_into_histories() {
+    let server = RedisServer::start();
+    add_user(&server, "publisher", &PUBLISHER);
+    let (relay, recorder) = node("n1", settings(&server.url()));
+    joined(&relay, &recorder, 0, "kept:a");
+    support::library(&server);
+    let url = format!("redis://publisher:s3cret@127.0.0.1:{}", server.port);
+    let client = redis::Client::open(url).expect("a url");
+    let mut backend = client.get_connection_with_timeout(support::SOON).expect("let in");
+    for n in 1..=2_u64 {
+        let mut call = redis::cmd("FCALL");
+        call.arg("tg_publish").arg(1).arg("tg:{kept:a}").arg(n).arg("id").arg(n);
+        let (offset, _): (u64, String) = call.query(&mut backend).expect("allowed");
+        assert_eq!(offset, n);
+    }
+    recorder.hears(0, "kept:a", &["1", "2"]);
+    let log: Vec<redis::Value> = server.command(&["ACL", "LOG"]);
+    assert!(log.is_empty(), "redis denied something: {log:?}");
+    redis::cmd("FUNCTION").arg("FLUSH").exec(&mut backend).expect_err("not allowed");
+    redis::cmd("DEL").arg("tg:nodes").exec(&mut backend).expect_err("not allowed");
+}
+
+#[tokio::test]
+async fn without_the_rights_for_history_its_channels_are_refused_and_the_others_are_not() {
+    let server = RedisServer::start();
+    add_user(&server, "node", &NODE[..17]);
+    let (relay, recorder) = node("n1", as_user(&server, "node", "s3cret"));
+    joined(&relay, &recorder, 0, "news");
+    relay.join(WorkerId(0), channel("kept:a")).expect("room");
+    let answer = recorder.wait("an answer", |r| r.joins(0, "kept:a").first().cloned());
+    assert!(answer.is_err_and(|error| error.contains("refused") && error.contains("script")));
+    let error = relay.publish(publication("kept:a", "1")).await.expect_err("refused").to_string();
+    assert!(error.contains("refused"), "{error}");
+    relay.publish(publication("news", "1")).await.expect("published");
+    recorder.hears(0, "news", &["1"]);
+    assert_eq!(recorder.record().count(|o| matches!(o, Observation::Down { .. })), 0);
 }
 
 #[tokio::test]

@@ -113,4 +113,5 @@ pub(super) const REFUSALS: [&str; 8] = [
 ];
 
 /// What is timed at Redis; the last is for any other.
-pub(super) const RELAY_COMMANDS: [&str; 5] = ["publish", "subscribe", "heartbeat", "probe", "other"];
+pub(super) const RELAY_COMMANDS: [&str; 7] =
+    ["publish", "subscribe", "heartbeat", "probe", "position", "log", "other"];

@@ -13,34 +13,38 @@ fn set(workers: &[u8]) -> WorkerSet {
     set
 }
 
+fn heard_by(workers: &[u8]) -> Option<Hearing> {
+    Some(Hearing { channel: news(), workers: set(workers), tracked: false })
+}
+
 fn news() -> ChannelName {
     ChannelName::parse("news").unwrap()
 }
 
 #[test]
 fn a_join_waits_for_redis_and_a_second_one_does_not() {
-    let mut interest = Interest::new(LINGER);
+    let mut interest = Interest::new(LINGER, Arc::default());
     assert_eq!(interest.join(WorkerId(0), &news()), Join::Later);
     assert_eq!(interest.join(WorkerId(1), &news()), Join::Later);
     assert_eq!(interest.next_to_ask(10, 1), [news()]);
     assert_eq!(interest.hears("news"), None, "nobody was told yet");
     assert_eq!(interest.confirmed("news"), Some((news(), set(&[0, 1]))));
-    assert_eq!(interest.hears("news"), Some((news(), set(&[0, 1]))));
-    assert_eq!(interest.join(WorkerId(2), &news()), Join::Heard);
+    assert_eq!(interest.hears("news"), heard_by(&[0, 1]));
+    assert_eq!(interest.join(WorkerId(2), &news()), Join::Heard(None));
     assert!(!interest.has_to_ask());
     assert_eq!(interest.wanted().load(Ordering::Relaxed), 1, "once, however many workers hear it");
 }
 
 #[test]
 fn a_channel_lingers_and_a_return_within_that_time_costs_nothing() {
-    let mut interest = Interest::new(LINGER);
+    let mut interest = Interest::new(LINGER, Arc::default());
     let start = Instant::now();
     interest.join(WorkerId(0), &news());
     interest.next_to_ask(10, 1);
     interest.confirmed("news");
     interest.leave(WorkerId(0), &news(), start);
     assert!(interest.next_to_give_up(start + LINGER / 2, 10).is_empty());
-    assert_eq!(interest.join(WorkerId(0), &news()), Join::Heard);
+    assert_eq!(interest.join(WorkerId(0), &news()), Join::Heard(None));
     assert!(interest.next_to_give_up(start + LINGER, 10).is_empty());
     let later = start + LINGER * 2;
     interest.leave(WorkerId(0), &news(), later);
@@ -51,7 +55,7 @@ fn a_channel_lingers_and_a_return_within_that_time_costs_nothing() {
 
 #[test]
 fn a_join_while_redis_gives_the_channel_up_subscribes_it_again() {
-    let mut interest = Interest::new(Duration::ZERO);
+    let mut interest = Interest::new(Duration::ZERO, Arc::default());
     let now = Instant::now();
     interest.join(WorkerId(0), &news());
     interest.next_to_ask(10, 1);
@@ -67,22 +71,22 @@ fn a_join_while_redis_gives_the_channel_up_subscribes_it_again() {
 
 #[test]
 fn an_interruption_fails_pending_joins_and_keeps_what_was_heard() {
-    let mut interest = Interest::new(LINGER);
+    let mut interest = Interest::new(LINGER, Arc::default());
     let other = ChannelName::parse("other").unwrap();
     interest.join(WorkerId(0), &news());
     interest.next_to_ask(10, 1);
     interest.confirmed("news");
     interest.join(WorkerId(1), &other);
-    assert_eq!(interest.interrupted(), (1, vec![(other, set(&[1]))]));
+    assert_eq!(interest.interrupted(), Interrupted { gaps: 1, failed: vec![(other, set(&[1]))] });
     interest.restore();
     assert_eq!(interest.next_to_ask(10, 1), [news()]);
     assert_eq!(interest.confirmed("news"), Some((news(), set(&[]))));
-    assert_eq!(interest.hears("news"), Some((news(), set(&[0]))));
+    assert_eq!(interest.hears("news"), heard_by(&[0]));
 }
 
 #[test]
 fn a_channel_that_redis_refuses_is_forgotten_and_whoever_heard_it_is_known() {
-    let mut interest = Interest::new(LINGER);
+    let mut interest = Interest::new(LINGER, Arc::default());
     interest.join(WorkerId(0), &news());
     interest.join(WorkerId(1), &news());
     interest.next_to_ask(10, 1);
@@ -125,7 +129,7 @@ proptest! {
     #[test]
     fn interest_and_redis_agree_when_all_is_quiet(steps in proptest::collection::vec(step(), 0..200)) {
         use std::collections::{BTreeMap, BTreeSet, VecDeque};
-        let mut interest = Interest::new(LINGER);
+        let mut interest = Interest::new(LINGER, Arc::default());
         let mut now = Instant::now();
         let mut commands: VecDeque<(bool, ChannelName)> = VecDeque::new();
         let mut redis: BTreeSet<String> = BTreeSet::new();
@@ -170,7 +174,7 @@ proptest! {
                     commands.extend(interest.next_to_give_up(now, 100).into_iter().map(|c| (false, c)));
                 }
                 Step::Interrupt => {
-                    let (_, lost) = interest.interrupted();
+                    let lost = interest.interrupted().failed;
                     commands.clear();
                     redis.clear();
                     for (channel, workers) in lost {
@@ -196,9 +200,59 @@ proptest! {
         wanted.retain(|_, workers| *workers != 0);
         prop_assert_eq!(interest.wanted().load(Ordering::Relaxed), wanted.len());
         for (channel, workers) in &wanted {
-            prop_assert_eq!(interest.hears(channel).map(|(_, set)| set.0), Some(*workers));
+            prop_assert_eq!(interest.hears(channel).map(|hearing| hearing.workers.0), Some(*workers));
         }
         prop_assert_eq!(redis.into_iter().collect::<Vec<_>>(), wanted.into_keys().collect::<Vec<_>>());
         prop_assert!(interest.lingering.is_empty());
     }
+}
+
+fn kept() -> Arc<Rules> {
+    let retention = crate::rules::Retention { size: 10, ttl: Duration::from_secs(60) };
+    let rules = crate::rules::ChannelRules { retention: Some(retention), ..Default::default() };
+    Arc::new(Rules { any: Some(rules), ..Rules::default() })
+}
+
+fn at(offset: u64) -> Position {
+    Position { offset, epoch: tidegate_protocol::Epoch::new("e") }
+}
+
+#[test]
+fn a_join_of_a_channel_with_history_waits_for_its_position_too() {
+    let mut interest = Interest::new(LINGER, kept());
+    assert_eq!(interest.join(WorkerId(0), &news()), Join::Later);
+    interest.next_to_ask(10, 1);
+    assert_eq!(interest.confirmed("news"), None, "not before the position is known");
+    assert_eq!(interest.join(WorkerId(1), &news()), Join::Later);
+    let questions = interest.next_looks(10);
+    assert_eq!(questions.len(), 1);
+    assert_eq!(questions[0].ask, Ask::Position);
+    interest.ask(&news(), Ask::Position);
+    assert!(interest.next_looks(10).is_empty(), "one question at a time");
+    let (track, joined) = interest.track("news").unwrap();
+    assert!(track.expects(questions[0].number) && joined.is_empty());
+    track.answered();
+    track.place(at(7));
+    assert_eq!(interest.placed(&news()), set(&[0, 1]));
+    assert_eq!(interest.join(WorkerId(2), &news()), Join::Heard(Some(at(7))));
+}
+
+#[test]
+fn an_interruption_is_no_gap_where_there_is_history() {
+    let mut interest = Interest::new(LINGER, kept());
+    interest.join(WorkerId(0), &news());
+    interest.next_to_ask(10, 1);
+    interest.confirmed("news");
+    interest.track("news").unwrap().0.place(at(7));
+    interest.placed(&news());
+    assert_eq!(interest.interrupted(), Interrupted::default());
+    assert_eq!(interest.track("news").unwrap().0.position(), Some(&at(7)), "it is known where to go on");
+    assert!(interest.take_missed().is_empty());
+    interest.restore();
+    interest.next_to_ask(10, 2);
+    interest.confirmed("news");
+    // Whoever has lost something is told, and forgotten.
+    assert_eq!(interest.lost(&news(), Instant::now()), set(&[0]));
+    assert_eq!(interest.hears("news").unwrap().workers, set(&[]));
+    assert_eq!(interest.wanted().load(Ordering::Relaxed), 0);
 }

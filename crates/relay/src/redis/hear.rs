@@ -7,34 +7,36 @@
 //! ```
 //!
 //! Joins are taken only while the connection stands; before that they are answered with a temporary error at once. What
-//! workers heard before an interruption is subscribed again, in batches, before the relay counts as up.
+//! workers heard before an interruption is subscribed again, in batches, before the relay counts as up. Where channels
+//! with history stand, and what was missed of them, is asked on the same connection (`repair`).
 //!
 //! The connection is watched in two ways. A PING on it finds a dead link or a stopped server. A probe, published through
 //! the lane and expected here, finds a connection that is alive and yet hears nothing. Neither counts as missing while
 //! other messages still arrive: a thread that a slow worker held back has the answers in its socket, unread.
 //!
-//! Not here: what happens to messages (`router`), which channels are wanted (`crate::interest`).
+//! Not here: what happens to messages (`router`), which channels are wanted (`crate::interest`), the commands (`watching`).
 
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ::redis::RedisResult;
+use ::redis::{RedisResult, ServerErrorKind, Value};
 use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use tidegate_protocol::ChannelName;
 use tokio::sync::{mpsc, watch};
 
 use super::backoff::Backoff;
 use super::health::Health;
 use super::lane::LaneSender;
+use super::log::{self, Paging};
 use super::registry::Registry;
 use super::router::{Ear, Line};
 use super::server::{self, Listening, Server};
 use super::stopped;
-use crate::interest::{Join, Refused};
-use crate::relay::RelayError;
+use super::watching::{Batch, Done, Questions, Watch};
+use crate::interest::{Interrupted, Join, Refused};
+use crate::relay::{Recover, RelayError};
+use crate::rules::Rules;
 use crate::settings::RedisSettings;
 use crate::sink::{Observation, WorkerId};
 use crate::sparse::Sparse;
@@ -43,6 +45,11 @@ use crate::sparse::Sparse;
 const MOST_CHANNELS: usize = 1000;
 /// How many SUBSCRIBEs are under way at once.
 const PIPELINED: usize = 4;
+/// How many questions about positions go together, and how many such batches are under way at once.
+const MOST_LOOKS: usize = 500;
+const LOOKS_AT_ONCE: usize = 4;
+/// How many batches of questions about logs are under way at once.
+const READS_AT_ONCE: usize = 2;
 /// How many joins and leaves are taken in one turn.
 const TURN: usize = 4096;
 /// How often the supervisor looks around.
@@ -55,24 +62,8 @@ const PROBE_EVERY: Duration = Duration::from_secs(2);
 pub(super) enum Request {
     Join(WorkerId, ChannelName),
     Leave(WorkerId, ChannelName),
+    Recover(Recover),
 }
-
-/// A command on the pub/sub connection has been answered.
-enum Done {
-    Control(RedisResult<()>),
-    Subscribed(Batch, RedisResult<()>),
-    Unsubscribed(RedisResult<()>),
-    Ping(RedisResult<()>),
-}
-
-/// What one SUBSCRIBE asked for.
-struct Batch {
-    number: u32,
-    channels: Vec<ChannelName>,
-    asked: Instant,
-}
-
-type Flying = FuturesUnordered<Pin<Box<dyn Future<Output = Done> + Send>>>;
 
 /// Why a connection is not used any more.
 enum End {
@@ -89,6 +80,8 @@ pub(super) struct Hear {
     lane: LaneSender,
     health: Arc<Health>,
     registry: Arc<Registry>,
+    rules: Arc<Rules>,
+    paging: Paging,
     requests: mpsc::Receiver<Request>,
     stop: watch::Receiver<bool>,
     probe_deadline: Duration,
@@ -98,25 +91,6 @@ pub(super) struct Hear {
     complaint: Sparse,
     /// Of subscriptions that Redis refuses: clients choose their names.
     refusals: Sparse,
-}
-
-/// One connection under supervision.
-struct Watch {
-    listening: Listening,
-    flying: Flying,
-    /// Of the last SUBSCRIBE.
-    number: u32,
-    subscribing: usize,
-    unsubscribing: bool,
-    /// Whether the control channels are confirmed.
-    controlled: bool,
-    /// Whether joins are taken.
-    standing: bool,
-    last_probe: Instant,
-    /// When the unanswered PING was sent.
-    pinged: Option<Instant>,
-    /// The probe that Redis took and that was not heard yet, and since when we know.
-    taken: Option<(u64, Instant)>,
 }
 
 impl Hear {
@@ -130,6 +104,7 @@ impl Hear {
         requests: mpsc::Receiver<Request>,
         stop: watch::Receiver<bool>,
         registry: &Arc<Registry>,
+        rules: &Arc<Rules>,
     ) -> Self {
         Self {
             server,
@@ -137,6 +112,8 @@ impl Hear {
             lane,
             health: Arc::clone(health),
             registry: Arc::clone(registry),
+            rules: Arc::clone(rules),
+            paging: Paging::new(settings.max_publication_bytes),
             requests,
             stop,
             probe_deadline: settings
@@ -203,18 +180,7 @@ impl Hear {
     /// Looks after one connection until it fails. Says whether it ever stood.
     async fn watch(&mut self, listening: Listening, line: &Line) -> (End, bool) {
         let now = Instant::now();
-        let mut watch = Watch {
-            listening,
-            flying: Flying::new(),
-            number: 0,
-            subscribing: 0,
-            unsubscribing: false,
-            controlled: false,
-            standing: false,
-            last_probe: now,
-            pinged: None,
-            taken: None,
-        };
+        let mut watch = Watch::new(listening, now);
         {
             let mut pulse = self.ear.pulse();
             pulse.heard = now;
@@ -224,6 +190,9 @@ impl Hear {
         // The publishing connection may be of a Redis that is gone, and an idle one would not know.
         self.lane.renew();
         self.ear.interest().restore();
+        if self.rules.keep() {
+            watch.load_scripts();
+        }
         watch.subscribe_control([self.ear.names.control().to_owned(), self.ear.names.own().to_owned()]);
         watch.ping(now);
         let mut tick = tokio::time::interval(TICK);
@@ -251,6 +220,7 @@ impl Hear {
                         if watch.standing { self.take(request) } else { self.refuse(request) }
                     }
                 }
+                () = self.ear.wake.notified() => {}
             }
         }
     }
@@ -262,6 +232,18 @@ impl Hear {
             let number = watch.next_number();
             let channels = interest.next_to_ask(MOST_CHANNELS, number);
             watch.subscribe(number, channels, &self.ear);
+        }
+        while watch.looking < LOOKS_AT_ONCE
+            && let looks = interest.next_looks(MOST_LOOKS)
+            && !looks.is_empty()
+        {
+            watch.ask(looks, false, self.paging, &self.rules, &self.ear);
+        }
+        while watch.reading < READS_AT_ONCE
+            && let reads = interest.next_reads(self.paging.reads())
+            && !reads.is_empty()
+        {
+            watch.ask(reads, true, self.paging, &self.rules, &self.ear);
         }
         if !watch.unsubscribing {
             let batch = interest.next_to_give_up(Instant::now(), MOST_CHANNELS);
@@ -280,6 +262,16 @@ impl Hear {
                 self.ear.sink.observe(Observation::Reconnected);
             }
             self.registry.hurry();
+            self.tell_missed();
+        }
+    }
+
+    /// Those whose channels have no history, and who asked for it, are told that they may have missed something.
+    fn tell_missed(&self) {
+        let missed = self.ear.interest().take_missed();
+        for channel in missed {
+            let workers = self.ear.interest().lost(&channel, Instant::now());
+            workers.iter().for_each(|worker| self.ear.sink.lost(worker, &channel));
         }
     }
 
@@ -325,6 +317,50 @@ impl Hear {
                 watch.pinged = None;
                 result.map_err(|error| error.to_string())?;
             }
+            Done::Loaded(result) => {
+                let values = result.map_err(|error| error.to_string())?;
+                let refused = values.iter().find_map(|value| server::answer(value).err());
+                watch.unscripted = refused.as_ref().map(ToString::to_string);
+                if let Some(error) = refused
+                    && let Some(held_back) = self.complaint.speak(Instant::now())
+                {
+                    tracing::warn!(%error, held_back, "redis does not take the scripts that history needs");
+                }
+            }
+            Done::Answered(questions, result) => self.answered(watch, questions, result)?,
+        }
+        Ok(())
+    }
+
+    /// Questions about channels with history were answered. An error ends the connection.
+    fn answered(
+        &self,
+        watch: &mut Watch,
+        questions: Questions,
+        result: RedisResult<Vec<Value>>,
+    ) -> Result<(), String> {
+        let Questions { all, long, asked } = questions;
+        *(if long { &mut watch.reading } else { &mut watch.looking }) -= 1;
+        self.ear.sink.observe(Observation::Command(if long { "log" } else { "position" }, asked.elapsed()));
+        let values = result.map_err(|error| error.to_string())?;
+        let mut unknown = false;
+        for (question, value) in all.into_iter().zip(values) {
+            if server::failed(&value) == Some(ServerErrorKind::NoScript) && watch.unscripted.is_none() {
+                unknown = true;
+                self.ear.ask_again(question);
+                continue;
+            }
+            match log::page(value, &question.channel, self.ear.most()) {
+                Ok(page) => self.ear.answered(question, page),
+                Err(RelayError::Refused(why)) => {
+                    let why = watch.unscripted.clone().unwrap_or(why);
+                    self.refused(&question.channel, &RelayError::Refused(why));
+                }
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        if unknown {
+            watch.load_scripts();
         }
         Ok(())
     }
@@ -332,6 +368,7 @@ impl Hear {
     /// Probes in time, and says why the connection is to be given up, where it is.
     fn look(&mut self, watch: &mut Watch) -> Option<String> {
         let now = Instant::now();
+        self.ear.recoveries().sweep(now);
         let pulse = *self.ear.pulse();
         let over = |since: Instant| now.saturating_duration_since(since) > self.probe_deadline;
         let quiet = over(pulse.heard);
@@ -367,21 +404,27 @@ impl Hear {
         match request {
             Request::Join(worker, channel) => {
                 let join = self.ear.interest().join(worker, &channel);
-                if join == Join::Heard {
-                    self.ear.sink.joined(worker, &channel, Ok(None));
+                if let Join::Heard(position) = join {
+                    self.ear.sink.joined(worker, &channel, Ok(position));
                 }
             }
             Request::Leave(worker, channel) => self.ear.interest().leave(worker, &channel, Instant::now()),
+            Request::Recover(recover) => self.ear.recover(recover),
         }
     }
 
-    /// A join or a leave while it does not.
+    /// The same while it does not.
     fn refuse(&self, request: Request) {
-        let (Request::Join(worker, channel) | Request::Leave(worker, channel)) = &request;
-        self.ear.interest().leave(*worker, channel, Instant::now());
-        if matches!(request, Request::Join(..)) {
-            let error = RelayError::Away("redis cannot be reached to subscribe".into());
-            self.ear.sink.joined(*worker, channel, Err(error));
+        let error = RelayError::Away("redis cannot be reached to subscribe".into());
+        match request {
+            Request::Join(worker, channel) => {
+                self.ear.interest().leave(worker, &channel, Instant::now());
+                self.ear.sink.joined(worker, &channel, Err(error));
+            }
+            Request::Leave(worker, channel) => self.ear.interest().leave(worker, &channel, Instant::now()),
+            Request::Recover(Recover { channel, ticket, .. }) => {
+                self.ear.sink.recovered(ticket, &channel, Err(error));
+            }
         }
     }
 
@@ -392,6 +435,7 @@ impl Hear {
             let heard_before = !joined.is_empty();
             tracing::warn!(%channel, %error, heard_before, held_back, "redis refuses a subscription");
         }
+        self.ear.refuse_recoveries(channel, &error.to_string());
         waiting.iter().for_each(|worker| self.ear.sink.joined(worker, channel, Err(error.clone())));
         joined.iter().for_each(|worker| self.ear.sink.lost(worker, channel));
         if !joined.is_empty() {
@@ -415,61 +459,23 @@ impl Hear {
         }
     }
 
-    /// Fails the joins under way. Says how many channels are still wanted.
+    /// Fails the joins and recoveries under way. Says how many channels have missed something that cannot be had any more.
     fn lose_pending(&self, why: &str) -> usize {
-        let (channels, lost) = self.ear.interest().interrupted();
-        for (channel, workers) in lost {
-            for worker in workers.iter() {
-                self.ear.sink.joined(worker, &channel, Err(RelayError::Away(why.to_owned())));
-            }
+        let Interrupted { gaps, failed } = self.ear.interest().interrupted();
+        let recoveries = self.ear.recoveries().interrupted();
+        let error = RelayError::Away(why.to_owned());
+        for (channel, ticket) in recoveries {
+            self.ear.sink.recovered(ticket, &channel, Err(error.clone()));
         }
-        channels
+        for (channel, workers) in failed {
+            workers.iter().for_each(|worker| self.ear.sink.joined(worker, &channel, Err(error.clone())));
+        }
+        gaps
     }
 
     fn complain(&self, why: &str) {
         if let Some(held_back) = self.complaint.speak(Instant::now()) {
             tracing::warn!(redis = self.server.address, why, held_back, "cannot hear redis; trying again");
         }
-    }
-}
-
-impl Watch {
-    fn fly(&mut self, command: impl Future<Output = Done> + Send + 'static) {
-        self.flying.push(Box::pin(command));
-    }
-
-    fn subscribe_control(&mut self, channels: [String; 2]) {
-        let mut connection = self.listening.connection.clone();
-        self.fly(async move { Done::Control(connection.subscribe(&channels).await) });
-    }
-
-    /// Numbers commands of this connection, never with 0.
-    const fn next_number(&mut self) -> u32 {
-        self.number = if self.number == u32::MAX { 1 } else { self.number + 1 };
-        self.number
-    }
-
-    fn subscribe(&mut self, number: u32, channels: Vec<ChannelName>, ear: &Ear) {
-        self.subscribing += 1;
-        let names: Vec<_> = channels.iter().map(|channel| ear.names.channel(channel)).collect();
-        let (mut connection, asked) = (self.listening.connection.clone(), Instant::now());
-        self.fly(async move {
-            let result = connection.subscribe(names).await;
-            Done::Subscribed(Batch { number, channels, asked }, result)
-        });
-    }
-
-    fn unsubscribe(&mut self, channels: &[ChannelName], ear: &Ear) {
-        self.unsubscribing = true;
-        let names: Vec<_> = channels.iter().map(|channel| ear.names.channel(channel)).collect();
-        let mut connection = self.listening.connection.clone();
-        self.fly(async move { Done::Unsubscribed(connection.unsubscribe(names).await) });
-    }
-
-    fn ping(&mut self, now: Instant) {
-        self.pinged = Some(now);
-        self.last_probe = now;
-        let mut connection = self.listening.connection.clone();
-        self.fly(async move { Done::Ping(::redis::cmd("PING").query_async::<()>(&mut connection).await) });
     }
 }

@@ -31,7 +31,7 @@ use tokio::sync::{oneshot, watch};
 use self::entry::{Bounds, Entry, Order, Post};
 use self::stream::{Brought, Place, Stream};
 use super::backoff::Backoff;
-use super::lane::{Answer, LaneSender};
+use super::lane::{Answer, LaneSender, Outcome};
 use super::pool::Pool;
 use super::stopped;
 use crate::names::Names;
@@ -93,7 +93,7 @@ struct Open {
 }
 
 /// Publications whose answers are awaited, in the order they were sent.
-type Flying = VecDeque<(usize, ChannelName, oneshot::Receiver<Result<(), RelayError>>)>;
+type Flying = VecDeque<(usize, ChannelName, oneshot::Receiver<Outcome>)>;
 
 /// What is due when.
 struct Rounds {
@@ -346,7 +346,7 @@ impl Ingest {
         loop {
             while flying.len() >= FLYING && self.land(open, flying).await {}
             let (reply, answer) = oneshot::channel();
-            match self.lane.publish(outgoing.clone().publication, Answer::Reply(reply)) {
+            match self.lane.publish(outgoing.clone(), Answer::Reply(reply)) {
                 Ok(()) => return flying.push_back((at, channel, answer)),
                 Err(Busy) if self.land(open, flying).await => {}
                 Err(Busy) => return fail(open, at, channel, RelayError::Busy),

@@ -3,28 +3,32 @@
 //! One batch at a time keeps the order of every channel; a batch takes whatever has gathered meanwhile, so the lane's
 //! throughput grows with its load. The connection is taken from the pool once and kept: a checkout costs a round trip.
 //!
-//! A publication that was sent and not answered is never sent again: Redis may have taken it. While Redis cannot be
-//! reached, publications are answered at once instead of being kept; attempts to reach it go on regardless.
+//! A publication that was sent and not answered is never sent again: Redis may have taken it. What was surely not taken,
+//! for Redis did not know the script, is sent again in its place. While Redis cannot be reached, publications are answered
+//! at once instead of being kept; attempts to reach it go on regardless.
+//!
+//! Not here: the commands (`publish`, `script`).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use ::redis::Pipeline;
+use ::redis::{Pipeline, ServerErrorKind, Value};
 use bytes::Bytes;
 use deadpool_redis::Connection;
-use tidegate_protocol::Publication;
+use tidegate_protocol::{ChannelName, Position};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::backoff::Backoff;
 use super::health::Health;
+use super::library::Library;
 use super::pool::Pool;
-use super::{server, stopped};
+use super::{log, publish, script, server, stopped};
 use crate::budget::{Budget, Claim};
-use crate::envelope;
 use crate::names::Names;
-use crate::relay::{Busy, RelayError};
+use crate::relay::{Busy, Outgoing, RelayError};
+use crate::rules::Rules;
 use crate::settings::RedisSettings;
 use crate::sink::{Observation, Sink, Ticket};
 use crate::sparse::Sparse;
@@ -38,18 +42,21 @@ const BATCH_ITEMS: usize = 512;
 /// At how many bytes a batch takes no further message.
 const BATCH_BYTES: usize = 1024 * 1024;
 
+/// What became of a publication: where it stands in its channel's history, if it has one.
+pub(super) type Outcome = Result<Option<Position>, RelayError>;
+
 /// Where the answer goes.
 pub(super) enum Answer {
     /// To the client that asked.
     Ticket(Ticket),
     /// To a caller that waits.
-    Reply(oneshot::Sender<Result<(), RelayError>>),
+    Reply(oneshot::Sender<Outcome>),
     /// Into the number of the last probe that Redis took.
     Probe(u64),
 }
 
 enum What {
-    Publication(Publication),
+    Publication(Outgoing),
     Raw { channel: String, payload: Bytes },
 }
 
@@ -58,6 +65,22 @@ struct Item {
     answer: Answer,
     deadline: Instant,
     _claim: Claim,
+}
+
+/// A message under way.
+struct Sent {
+    item: Item,
+    /// Whether the answer is a position.
+    kept: bool,
+}
+
+impl Sent {
+    fn channel(&self) -> Option<&ChannelName> {
+        match &self.item.what {
+            What::Publication(outgoing) => Some(&outgoing.publication.channel),
+            What::Raw { .. } => None,
+        }
+    }
 }
 
 /// The way into the lane.
@@ -89,8 +112,8 @@ impl LaneSender {
     }
 
     /// Queues a publication.
-    pub(super) fn publish(&self, publication: Publication, answer: Answer) -> Result<(), Busy> {
-        self.push(publication.data.len(), What::Publication(publication), answer)
+    pub(super) fn publish(&self, outgoing: Outgoing, answer: Answer) -> Result<(), Busy> {
+        self.push(outgoing.publication.data.len(), What::Publication(outgoing), answer)
     }
 
     /// Publishes a message of our own and waits for the answer.
@@ -98,7 +121,7 @@ impl LaneSender {
         let (reply, answer) = oneshot::channel();
         self.push(payload.len(), What::Raw { channel, payload }, Answer::Reply(reply))
             .map_err(|Busy| RelayError::Busy)?;
-        self.answered(answer).await
+        self.answered(answer).await.map(drop)
     }
 
     /// Publishes a probe. Whether Redis took it is told by [`LaneSender::last_probe`].
@@ -114,10 +137,7 @@ impl LaneSender {
     }
 
     /// Waits for the answer: as long as it may wait in the queue, then in flight, and a little.
-    pub(super) async fn answered(
-        &self,
-        answer: oneshot::Receiver<Result<(), RelayError>>,
-    ) -> Result<(), RelayError> {
+    pub(super) async fn answered(&self, answer: oneshot::Receiver<Outcome>) -> Outcome {
         match tokio::time::timeout(self.timeout * 3, answer).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(RelayError::Away("the relay has stopped".into())),
@@ -146,12 +166,17 @@ pub(super) struct Lane {
     renewal: Arc<Renewal>,
     timeout: Duration,
     most: usize,
+    rules: Arc<Rules>,
+    library: Option<Arc<Library>>,
+    /// Whether the connection's Redis knows the script.
+    loaded: bool,
     complaint: Sparse,
 }
 
 impl Lane {
     pub(super) fn new(
         settings: &RedisSettings,
+        rules: &Arc<Rules>,
         names: &Arc<Names>,
         pool: Pool,
         health: &Arc<Health>,
@@ -182,6 +207,9 @@ impl Lane {
             renewal,
             timeout,
             most: settings.max_publication_bytes,
+            rules: Arc::clone(rules),
+            library: Library::new(rules).map(Arc::new),
+            loaded: false,
             complaint: Sparse::new(Duration::from_secs(10)),
         };
         (way_in, lane)
@@ -192,6 +220,11 @@ impl Lane {
         loop {
             let asked = self.renewal.asked.load(Ordering::SeqCst);
             let Some(mut connection) = self.reach().await else { break };
+            self.loaded = false;
+            if let Some(library) = self.library.clone() {
+                let pool = self.pool.clone();
+                tokio::spawn(async move { library.offer(&pool).await });
+            }
             self.health.speaks(true);
             let lost = loop {
                 if !self.take().await {
@@ -291,7 +324,7 @@ impl Lane {
     async fn send(&mut self, connection: &mut Connection) -> Result<(), RelayError> {
         let mut pipeline = Pipeline::with_capacity(self.taken.len());
         let mut sent = Vec::with_capacity(self.taken.len());
-        let mut bytes = 0;
+        let (mut bytes, mut load) = (0, false);
         let now = Instant::now();
         while bytes < BATCH_BYTES
             && let Some(item) = self.taken.pop_front()
@@ -301,25 +334,30 @@ impl Lane {
                 self.answer(item.answer, Err(RelayError::Away(late)));
                 continue;
             }
-            match item.what {
-                What::Publication(publication) => {
-                    if publication.data.len() > self.most {
+            let mut kept = false;
+            match &item.what {
+                What::Publication(outgoing) => {
+                    let length = outgoing.publication.data.len();
+                    if length > self.most {
                         let error = format!(
-                            "a publication of {} bytes; relay.redis.max_publication_bytes is {}",
-                            publication.data.len(),
+                            "a publication of {length} bytes; relay.redis.max_publication_bytes is {}",
                             self.most
                         );
                         self.answer(item.answer, Err(RelayError::Refused(error)));
                         continue;
                     }
-                    bytes += publication.data.len();
-                    let channel = self.names.channel(&publication.channel);
-                    let command = pipeline.cmd("PUBLISH").arg(channel);
-                    if publication.info.is_none() && publication.tags.is_empty() {
-                        command.arg(&publication.data[..]);
-                    } else {
-                        let info = publication.info.as_ref();
-                        command.arg(envelope::seal(&publication.data, info, &publication.tags));
+                    bytes += length;
+                    let retention = self.rules.of(&outgoing.publication.channel).retention;
+                    match retention.filter(|_| !outgoing.skip_history) {
+                        Some(retention) => {
+                            kept = true;
+                            if !self.loaded && !load {
+                                load = true;
+                                pipeline.add_command(script::PUBLISHING.load());
+                            }
+                            pipeline.add_command(publish::kept(outgoing, retention, &self.names));
+                        }
+                        None => drop(pipeline.add_command(publish::plain(outgoing, &self.names))),
                     }
                 }
                 What::Raw { channel, payload } => {
@@ -327,33 +365,76 @@ impl Lane {
                     pipeline.cmd("PUBLISH").arg(channel).arg(&payload[..]);
                 }
             }
-            sent.push((item.answer, item._claim));
+            sent.push(Sent { item, kept });
         }
         if sent.is_empty() {
             return Ok(());
         }
-        let result = connection.send_packed_commands(&pipeline, 0, sent.len()).await;
+        let result = connection.send_packed_commands(&pipeline, 0, pipeline.len()).await;
         self.sink.observe(Observation::Command("publish", now.elapsed()));
-        let (values, lost) = match result {
-            Ok(values) => (values, None),
-            Err(error) if error.is_timeout() => (Vec::new(), Some(unanswered(self.timeout))),
-            Err(error) => (Vec::new(), Some(RelayError::Away(format!("{error}; {MAYBE}")))),
-        };
-        let mut values = values.iter();
-        for (answer, _claim) in sent {
-            let result = match (values.next(), &lost) {
-                (Some(value), _) => server::answer(value),
-                (None, Some(lost)) => Err(lost.clone()),
-                (None, None) => Err(RelayError::Away(format!("redis did not answer every command; {MAYBE}"))),
-            };
-            self.answer(answer, result);
+        match result {
+            Ok(values) => {
+                self.answered(sent, values, load);
+                Ok(())
+            }
+            Err(error) => {
+                let lost = if error.is_timeout() {
+                    unanswered(self.timeout)
+                } else {
+                    RelayError::Away(format!("{error}; {MAYBE}"))
+                };
+                sent.into_iter().for_each(|sent| self.answer(sent.item.answer, Err(lost.clone())));
+                Err(lost)
+            }
         }
-        lost.map_or(Ok(()), Err)
     }
 
-    fn answer(&self, answer: Answer, result: Result<(), RelayError>) {
+    /// A pipeline was answered; `load`: before its first publication with history it told Redis the script.
+    fn answered(&mut self, sent: Vec<Sent>, values: Vec<Value>, load: bool) {
+        let mut values = values.into_iter();
+        let (mut again, mut unloaded) = (Vec::new(), load);
+        for sent in sent {
+            if sent.kept && std::mem::take(&mut unloaded) {
+                self.loaded = true;
+                if let Some(Err(error)) = values.next().map(|value| server::answer(&value)) {
+                    tracing::warn!(%error, "redis does not take the script that history needs");
+                }
+            }
+            let Some(value) = values.next() else {
+                let error = RelayError::Away(format!("redis did not answer every command; {MAYBE}"));
+                self.answer(sent.item.answer, Err(error));
+                continue;
+            };
+            if sent.kept && !load && server::failed(&value) == Some(ServerErrorKind::NoScript) {
+                again.push((sent, false));
+                continue;
+            }
+            // What is to be sent again must not come after this.
+            let overtaken = |(earlier, overtaken): &mut (Sent, bool)| {
+                *overtaken |= earlier.channel() == sent.channel();
+            };
+            again.iter_mut().for_each(overtaken);
+            let result = if sent.kept {
+                log::position(&value).map(Some)
+            } else {
+                server::answer(&value).map(|()| None)
+            };
+            self.answer(sent.item.answer, result);
+        }
+        self.loaded &= again.is_empty();
+        for (sent, overtaken) in again.into_iter().rev() {
+            if overtaken {
+                let error = "redis forgot the script between two publications; this one was not taken";
+                self.answer(sent.item.answer, Err(RelayError::Away(error.into())));
+            } else {
+                self.taken.push_front(sent.item);
+            }
+        }
+    }
+
+    fn answer(&self, answer: Answer, result: Outcome) {
         match answer {
-            Answer::Ticket(ticket) => self.sink.published(ticket, result),
+            Answer::Ticket(ticket) => self.sink.published(ticket, result.map(drop)),
             Answer::Reply(reply) => drop(reply.send(result)),
             Answer::Probe(number) if result.is_ok() => self.probed.store(number, Ordering::Relaxed),
             Answer::Probe(_) => {}

@@ -7,20 +7,27 @@
 //! heartbeat.
 
 mod access;
+mod archive;
 mod backoff;
 mod events;
 mod health;
 mod hear;
 mod ingest;
 mod lane;
+mod library;
+mod log;
 mod pool;
+mod publish;
 mod registry;
+mod repair;
 mod router;
+mod script;
 mod sentinel;
 mod server;
 mod sieve;
 mod stream;
 mod survey;
+mod watching;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -28,11 +35,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tidegate_protocol::{ChannelName, Control, Event, Publication};
+use tidegate_protocol::{ChannelName, Control, Event, Position};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use self::archive::Archive;
 use self::events::Events;
 use self::health::Health;
 use self::hear::{Hear, Request};
@@ -44,7 +52,7 @@ use self::server::Server;
 use self::survey::Surveys;
 use crate::interest::Interest;
 use crate::names::Names;
-use crate::relay::{Busy, Identity, NodeInfo, RelayError, Status};
+use crate::relay::{Busy, History, HistoryQuery, Identity, NodeInfo, Outgoing, Recover, RelayError, Status};
 use crate::rules::Rules;
 use crate::settings::RedisSettings;
 use crate::sink::{Sink, Ticket, WorkerId};
@@ -63,6 +71,7 @@ pub(crate) struct RedisRelay {
     names: Arc<Names>,
     health: Arc<Health>,
     registry: Arc<Registry>,
+    archive: Arc<Archive>,
     /// How many channels the node's workers want; kept by the interest.
     wanted: Arc<AtomicUsize>,
     surveys: Arc<Surveys>,
@@ -108,7 +117,7 @@ impl RedisRelay {
         let say_runtime = runtime()?;
         let say = say_runtime.handle().clone();
         let (lane_sender, lane) =
-            Lane::new(&settings, &names, pool.clone(), &health, &sink, stopping.clone());
+            Lane::new(&settings, rules, &names, pool.clone(), &health, &sink, stopping.clone());
         let events = settings.events.map(|most| {
             Arc::new(Events::new(most, &identity.id, &names, pool.clone(), &sink, settings.command_timeout))
         });
@@ -126,8 +135,9 @@ impl RedisRelay {
             let consumer = Ingest::new(&parts, lane_sender.clone(), stopping);
             Consumer { stop, ended: Mutex::new(Some(say.spawn(consumer.run()))) }
         });
-        let interest = Interest::new(settings.linger);
+        let interest = Interest::new(settings.linger, Arc::clone(rules));
         let wanted = interest.wanted();
+        let archive = Arc::new(Archive::new(pool.clone(), &names, rules, settings.max_publication_bytes));
         let registry = Arc::new(Registry::new(
             pool,
             Arc::clone(&names),
@@ -152,8 +162,17 @@ impl RedisRelay {
             Arc::clone(&surveys),
             answering,
         ));
-        let hear =
-            Hear::new(&settings, server, ear, lane_sender.clone(), &health, requested, stopping, &registry);
+        let hear = Hear::new(
+            &settings,
+            server,
+            ear,
+            lane_sender.clone(),
+            &health,
+            requested,
+            stopping,
+            &registry,
+            rules,
+        );
 
         let heartbeats = Arc::clone(&registry);
         let writing = events.clone().map(|events| say.spawn(events.run(stopping_too)));
@@ -172,6 +191,7 @@ impl RedisRelay {
             names,
             health,
             registry,
+            archive,
             wanted,
             surveys,
             questions: Arc::new(Semaphore::new(QUESTIONS)),
@@ -191,14 +211,32 @@ impl RedisRelay {
         self.requests.try_send(Request::Leave(worker, channel)).map_err(|_| Busy)
     }
 
-    pub(crate) fn submit(&self, publication: Publication, ticket: Ticket) -> Result<(), Busy> {
-        self.lane.publish(publication, Answer::Ticket(ticket))
+    pub(crate) fn recover(&self, recover: Recover) -> Result<(), Busy> {
+        self.requests.try_send(Request::Recover(recover)).map_err(|_| Busy)
     }
 
-    pub(crate) async fn publish(&self, publication: Publication) -> Result<(), RelayError> {
+    pub(crate) fn submit(&self, outgoing: Outgoing, ticket: Ticket) -> Result<(), Busy> {
+        self.lane.publish(outgoing, Answer::Ticket(ticket))
+    }
+
+    pub(crate) async fn publish(&self, outgoing: Outgoing) -> Result<Option<Position>, RelayError> {
         let (reply, answer) = oneshot::channel();
-        self.lane.publish(publication, Answer::Reply(reply)).map_err(|Busy| RelayError::Busy)?;
+        self.lane.publish(outgoing, Answer::Reply(reply)).map_err(|Busy| RelayError::Busy)?;
         self.lane.answered(answer).await
+    }
+
+    pub(crate) async fn history(
+        &self,
+        channel: ChannelName,
+        query: HistoryQuery,
+    ) -> Result<History, RelayError> {
+        let archive = Arc::clone(&self.archive);
+        self.ask(async move { archive.history(&channel, query).await }).await
+    }
+
+    pub(crate) async fn history_remove(&self, channel: ChannelName) -> Result<(), RelayError> {
+        let archive = Arc::clone(&self.archive);
+        self.ask(async move { archive.remove(&channel).await }).await
     }
 
     pub(crate) async fn control(&self, control: &Control) -> Result<(), RelayError> {

@@ -19,12 +19,14 @@ use tokio::sync::Notify;
 
 use super::sieve::Listener;
 use super::survey::{Answering, Internal, Surveys};
-use crate::envelope::{self, Opened};
-use crate::interest::Interest;
+use crate::envelope::{self, Opened, Presence};
+use crate::interest::{Hearing, Interest};
 use crate::names::{Names, Origin};
+use crate::recovery::Recoveries;
 use crate::settings::RedisSettings;
 use crate::sink::{Delivery, Observation, Said, Sink};
 use crate::sparse::{Sparse, sample, shortened};
+use crate::track::Live;
 
 /// The largest message on a control channel: a part of a survey's answer with the longest channel names fits.
 const MAX_CONTROL_BYTES: usize = 2 * 1024 * 1024;
@@ -38,6 +40,10 @@ pub(super) struct Ear {
     pub(super) names: Arc<Names>,
     /// Locked by the hearing thread alone, for a look or a change; it is a lock because the driver asks for `Sync`.
     interest: Mutex<Interest>,
+    /// Locked as `interest` is, and after it.
+    recoveries: Mutex<Recoveries>,
+    /// Wakes the supervisor: there is something to ask Redis.
+    pub(super) wake: Notify,
     pulse: Mutex<Pulse>,
     /// What the read under way has brought; locked as `interest` is.
     heard: Mutex<Heard>,
@@ -81,6 +87,8 @@ impl Ear {
             sink,
             names,
             interest: Mutex::new(interest),
+            recoveries: Mutex::default(),
+            wake: Notify::new(),
             pulse: Mutex::new(Pulse { heard: now, probe_sent: (0, now), probe_heard: 0 }),
             heard: Mutex::new(Heard { batch: Vec::new(), received: now, anything: false }),
             surveys,
@@ -94,8 +102,17 @@ impl Ear {
         self.interest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn recoveries(&self) -> MutexGuard<'_, Recoveries> {
+        self.recoveries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn pulse(&self) -> MutexGuard<'_, Pulse> {
         self.pulse.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The largest publication that is taken.
+    pub(super) const fn most(&self) -> usize {
+        self.most
     }
 
     fn heard(&self) -> MutexGuard<'_, Heard> {
@@ -108,15 +125,17 @@ impl Ear {
         match self.names.origin(from) {
             Origin::Channel(name) => {
                 // Nobody: the channel lingers, or is not confirmed for anyone yet.
-                let Some((channel, workers)) = self.interest().hears(name) else { return };
-                match self.publication(channel, payload) {
-                    Ok(publication) => {
+                let Some(hearing) = self.interest().hears(name) else { return };
+                let Hearing { channel, workers, tracked } = hearing;
+                match self.said(channel, payload, tracked) {
+                    Ok(Some(said)) if !workers.is_empty() => {
                         heard.received = received;
-                        heard.batch.push(Delivery { workers, said: Said::Publication(publication) });
+                        heard.batch.push(Delivery { workers, said });
                         if heard.batch.len() >= MOST_TOGETHER {
                             self.hand_over(&mut heard);
                         }
                     }
+                    Ok(_) => {}
                     Err(reason) => self.refuse(reason, name, payload),
                 }
             }
@@ -141,22 +160,46 @@ impl Ear {
         }
     }
 
-    /// The publication in a payload, in memory of its own; or why it is refused.
-    fn publication(&self, channel: ChannelName, message: &[u8]) -> Result<Publication, &'static str> {
+    /// What a payload says, in memory of its own; `None`: it waits for what is missing before it. Or why it is refused.
+    fn said(
+        &self,
+        channel: ChannelName,
+        message: &[u8],
+        tracked: bool,
+    ) -> Result<Option<Said>, &'static str> {
         if !envelope::is_envelope(message) {
             if message.len() > self.most {
                 return Err("too_large");
             }
             let data = payload(message).map_err(|_| "not_json")?;
-            return Ok(Publication { channel, data, info: None, tags: Vec::new(), offset: 0 });
+            let publication = Publication { channel, data, info: None, tags: Vec::new(), offset: 0 };
+            return Ok(Some(Said::Publication(publication)));
         }
         let opened = envelope::open(&Bytes::copy_from_slice(message)).map_err(|_| "envelope")?;
-        let Opened { data, info, tags } = opened;
-        if data.len() > self.most {
-            return Err("too_large");
+        let Opened { data, info, tags, offset, epoch, presence } = opened;
+        match presence {
+            Some(Presence::Join(info)) => return Ok(Some(Said::Join(channel, info))),
+            Some(Presence::Leave(info)) => return Ok(Some(Said::Leave(channel, info))),
+            None => {}
         }
-        let data = payload_from(data).map_err(|_| "not_json")?;
-        Ok(Publication { channel, data, info, tags, offset: 0 })
+        // Who publishes with history into a namespace without has it for nobody.
+        let offset = if tracked { offset } else { 0 };
+        let fits = data.len() <= self.most;
+        let checked = if fits { payload_from(data).map_err(|_| "not_json") } else { Err("too_large") };
+        let data = match checked {
+            Ok(data) => data,
+            // It has a place in the stream all the same: the log says so, and there it is refused.
+            Err(_) if offset > 0 => {
+                self.doubt(&channel);
+                return Ok(None);
+            }
+            Err(reason) => return Err(reason),
+        };
+        let publication = Publication { channel, data, info, tags, offset };
+        if offset == 0 {
+            return Ok(Some(Said::Publication(publication)));
+        }
+        Ok(self.heard_live(Live { epoch, publication }).map(Said::Publication))
     }
 
     fn control(&self, from: &str, payload: Bytes) {
@@ -190,7 +233,7 @@ impl Ear {
         }
     }
 
-    fn refuse(&self, reason: &'static str, from: &str, payload: &[u8]) {
+    pub(super) fn refuse(&self, reason: &'static str, from: &str, payload: &[u8]) {
         self.refuse_because(reason, from, payload, payload.len(), None);
     }
 
@@ -216,6 +259,9 @@ impl Ear {
         let confirmed = self.interest().confirmed(name);
         if let Some((channel, workers)) = confirmed {
             workers.iter().for_each(|worker| self.sink.joined(worker, &channel, Ok(None)));
+        } else {
+            // A channel with history: its position is to be read.
+            self.wake.notify_one();
         }
     }
 

@@ -233,6 +233,11 @@ pub(super) fn answer(value: &Value) -> Result<(), RelayError> {
     }
 }
 
+/// What kind of failure the answer to one command of a pipeline is, if any.
+pub(super) fn failed(value: &Value) -> Option<ServerErrorKind> {
+    if let Value::ServerError(error) = value { error.kind() } else { None }
+}
+
 const fn is_temporary(kind: ServerErrorKind) -> bool {
     matches!(
         kind,

@@ -66,7 +66,7 @@ pub fn start(id: &str, settings: RelaySettings, recorder: &Arc<Recorder>) -> Rel
 }
 
 /// The rights that docs/reference/redis-contract.md gives to nodes.
-pub const NODE: [&str; 30] = [
+pub const NODE: [&str; 41] = [
     "resetchannels",
     "~tg:*",
     "&tg:*",
@@ -97,6 +97,17 @@ pub const NODE: [&str; 30] = [
     "+multi",
     "+exec",
     "+eval",
+    "+evalsha",
+    "+script|load",
+    "+function|list",
+    "+function|load",
+    "+get",
+    "+hget",
+    "+hmget",
+    "+hset",
+    "+hincrby",
+    "+xrevrange",
+    "+expire",
 ];
 
 /// Channels without namespace have no history; `kept:`, `brief:` (three) and `fleeting:` (for a second) have; `room:` tells
@@ -141,6 +152,13 @@ pub fn joined(relay: &Relay, recorder: &Recorder, worker: u8, name: &str) -> Opt
     let result = recorder
         .wait(&format!("worker {worker} joins {name}"), |r| r.joins(worker, name).get(before).cloned());
     result.unwrap_or_else(|error| panic!("worker {worker} could not join {name}: {error}"))
+}
+
+/// Waits until Redis has the function library.
+pub fn library(server: &RedisServer) {
+    eventually("the function library is loaded", || {
+        !server.command::<Vec<redis::Value>>(&["FUNCTION", "LIST"]).is_empty()
+    });
 }
 
 /// Looks again and again until `look` is satisfied, for what sends no event of its own.

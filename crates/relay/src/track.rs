@@ -1,0 +1,215 @@
+//! Where the node stands in a channel with history: how one stream without holes is made of what is heard live and what
+//! is read from the channel's log.
+//!
+//! ```text
+//!            confirmed             the log is read up to where it ends
+//!   Away --------------> Behind ---------------------------------------> Level
+//!     ^                    ^                                               |
+//!     |                    +----- a hole, another epoch, an old offset ----+
+//!     +---- interruption, from anywhere: the position stays
+//! ```
+//!
+//! Only what follows the position is ever passed on. Whatever else is heard is held, and the log decides: it knows
+//! whether something is missing, was heard already, or belongs to another life of the channel.
+//!
+//! Pure bookkeeping. Not here: reading (`redis::repair`), and who hears the channel (`interest`).
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use tidegate_protocol::{Position, Publication};
+
+/// How many publications of a channel are held while its log is read. The oldest go first: they are in the log.
+const HELD_ITEMS: usize = 1024;
+/// How many bytes of them.
+const HELD_BYTES: usize = 1024 * 1024;
+
+/// One channel.
+#[derive(Debug, Default)]
+pub(crate) struct Track {
+    /// The last that was passed on; `None` before the first look into Redis.
+    position: Option<Position>,
+    stage: Stage,
+    /// The number of the question that is asked, or about to be; an answer to another one is an old one.
+    asked: Option<u32>,
+    /// The number of the question that was answered last.
+    settled: Option<u32>,
+    /// What was heard and is not passed on yet, each with the question that was asked already when it was heard.
+    held: VecDeque<(Option<u32>, Live)>,
+    held_bytes: usize,
+    /// Whether what is passed on is also to be kept for recoveries.
+    pub(crate) kept: bool,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The subscription is not confirmed.
+    #[default]
+    Away,
+    /// What is heard is held until the log is read.
+    Behind,
+    /// What is heard follows.
+    Level,
+}
+
+/// A publication heard live.
+#[derive(Debug)]
+pub(crate) struct Live {
+    pub(crate) epoch: Bytes,
+    pub(crate) publication: Publication,
+}
+
+/// What a look into Redis found.
+#[derive(Debug)]
+pub(crate) struct Page {
+    /// Where the channel stood.
+    pub(crate) position: Position,
+    /// What is in the log behind the offset that was asked for, in order, perhaps not all of it.
+    pub(crate) entries: Vec<Entry>,
+}
+
+/// An entry of a channel's log.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) offset: u64,
+    /// Or why it is refused.
+    pub(crate) publication: Result<Publication, &'static str>,
+}
+
+impl Track {
+    pub(crate) const fn position(&self) -> Option<&Position> {
+        self.position.as_ref()
+    }
+
+    pub(crate) const fn is_level(&self) -> bool {
+        matches!(self.stage, Stage::Level)
+    }
+
+    /// Whether something is missing, or may be, and the log must be read.
+    pub(crate) const fn is_behind(&self) -> bool {
+        matches!(self.stage, Stage::Behind)
+    }
+
+    pub(crate) const fn is_asked(&self) -> bool {
+        self.asked.is_some()
+    }
+
+    /// The number of the question under way: the answer to any other is old.
+    pub(crate) fn expects(&self, number: u32) -> bool {
+        self.asked == Some(number)
+    }
+
+    /// The log is to be read, by the question of this number.
+    pub(crate) const fn ask(&mut self, number: u32) {
+        self.asked = Some(number);
+    }
+
+    /// The question is answered, or will never be.
+    pub(crate) const fn answered(&mut self) {
+        self.settled = self.asked.take();
+    }
+
+    /// The subscription is confirmed.
+    pub(crate) const fn confirmed(&mut self) {
+        self.stage = Stage::Behind;
+    }
+
+    /// The connection is gone.
+    pub(crate) fn interrupted(&mut self) {
+        self.stage = Stage::Away;
+        self.asked = None;
+        self.kept = false;
+        self.drop_held();
+    }
+
+    /// Heard live. Gives back what is to be passed on; `None`: it is held, and the log must be read.
+    pub(crate) fn hear(&mut self, live: Live) -> Option<Publication> {
+        if self.stage == Stage::Level && self.follows(&live) {
+            self.advance(live.publication.offset);
+            return Some(live.publication);
+        }
+        if self.stage != Stage::Away {
+            self.stage = Stage::Behind;
+            self.hold(live);
+        }
+        None
+    }
+
+    /// Something may be missing.
+    pub(crate) const fn doubt(&mut self) {
+        if self.is_level() {
+            self.stage = Stage::Behind;
+        }
+    }
+
+    fn follows(&self, live: &Live) -> bool {
+        self.position.as_ref().is_some_and(|position| {
+            live.publication.offset == position.offset + 1 && live.epoch == position.epoch.as_str()
+        })
+    }
+
+    fn advance(&mut self, offset: u64) {
+        if let Some(position) = &mut self.position {
+            position.offset = offset;
+        }
+    }
+
+    fn hold(&mut self, live: Live) {
+        self.held_bytes += live.publication.data.len();
+        self.held.push_back((self.asked, live));
+        while self.held.len() > HELD_ITEMS || self.held_bytes > HELD_BYTES {
+            let Some((_, oldest)) = self.held.pop_front() else { break };
+            self.held_bytes -= oldest.publication.data.len();
+        }
+    }
+
+    fn drop_held(&mut self) {
+        self.held = VecDeque::new();
+        self.held_bytes = 0;
+    }
+
+    /// Stands at the position from now on, whatever was before.
+    pub(crate) fn place(&mut self, position: Position) {
+        self.position = Some(position);
+    }
+
+    /// An entry of the log. `true`: it follows and is passed on, or skipped where it is refused.
+    pub(crate) fn take(&mut self, offset: u64) -> bool {
+        let follows = self.position.as_ref().is_some_and(|position| offset == position.offset + 1);
+        if follows {
+            self.advance(offset);
+        }
+        follows
+    }
+
+    /// The log is read to its end. Gives back what was held and follows.
+    ///
+    /// What was held before the question was asked is settled by its answer: if it neither follows nor was passed on, it
+    /// is no part of this history. What was heard after that may be ahead of the answer: then the channel is behind again,
+    /// and the log must be read once more.
+    pub(crate) fn caught_up(&mut self) -> Vec<Publication> {
+        let mut passed_on = Vec::new();
+        for (asked, live) in std::mem::take(&mut self.held) {
+            if self.follows(&live) {
+                self.advance(live.publication.offset);
+                passed_on.push(live.publication);
+            } else if !self.is_known(&live) && asked.is_some() && asked == self.settled {
+                self.held.push_back((None, live));
+            }
+        }
+        self.held_bytes = self.held.iter().map(|(_, live)| live.publication.data.len()).sum();
+        self.stage = if self.held.is_empty() { Stage::Level } else { Stage::Behind };
+        passed_on
+    }
+
+    /// Whether it was passed on before. Only the log's word for the epoch makes that certain, so this is asked of what was
+    /// held while the log was read and of nothing else.
+    fn is_known(&self, live: &Live) -> bool {
+        self.position.as_ref().is_some_and(|position| {
+            live.publication.offset <= position.offset && live.epoch == position.epoch.as_str()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
