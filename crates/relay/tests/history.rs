@@ -317,7 +317,7 @@ async fn who_published_and_tags_are_kept() {
     relay.publish(whole.clone()).await.expect("published");
     let live = recorder.wait("the publication", |r| r.publications(0, "kept:a").next().cloned());
     let history = relay.history(channel("kept:a"), HistoryQuery::default()).await.expect("history");
-    assert_eq!(history.publications, [live.clone()]);
+    assert_eq!(history.publications, std::slice::from_ref(&live));
     assert_eq!((live.tags, live.offset), (whole.tags, 1));
     let info = live.info.expect("who published");
     assert_eq!((info.user.as_str(), &info.conn_info[..]), ("42", b"{ \"name\":\"Ada\"}".as_slice()));
