@@ -280,7 +280,7 @@ impl Relay {
     pub fn enter(&self, channel: ChannelName, client: ClientInfo) -> Result<(), Busy> {
         match &*self.kind {
             Kind::Memory(relay) => relay.enter(channel, client),
-            Kind::Redis(_) => Err(Busy),
+            Kind::Redis(relay) => relay.enter(channel, client),
         }
     }
 
@@ -288,7 +288,7 @@ impl Relay {
     pub fn exit(&self, channel: ChannelName, client: String) -> Result<(), Busy> {
         match &*self.kind {
             Kind::Memory(relay) => relay.exit(channel, client),
-            Kind::Redis(_) => Err(Busy),
+            Kind::Redis(relay) => relay.exit(channel, client),
         }
     }
 
@@ -296,7 +296,7 @@ impl Relay {
     pub async fn presence(&self, channel: ChannelName) -> Result<Vec<ClientInfo>, RelayError> {
         match &*self.kind {
             Kind::Memory(relay) => relay.presence(channel).await,
-            Kind::Redis(_) => Err(RelayError::Unavailable),
+            Kind::Redis(relay) => relay.presence(channel).await,
         }
     }
 
@@ -304,7 +304,7 @@ impl Relay {
     pub async fn presence_stats(&self, channel: ChannelName) -> Result<PresenceStats, RelayError> {
         match &*self.kind {
             Kind::Memory(relay) => relay.presence_stats(channel).await,
-            Kind::Redis(_) => Err(RelayError::Unavailable),
+            Kind::Redis(relay) => relay.presence_stats(channel).await,
         }
     }
 

@@ -87,8 +87,8 @@ pub struct IngestSettings {
 }
 
 impl RedisSettings {
-    /// The fewest pooled connections: publishing keeps one, registry and API need another.
-    pub const LEAST_POOL_SIZE: usize = 2;
+    /// The fewest pooled connections: publishing keeps one, presence another, registry and API need a third.
+    pub const LEAST_POOL_SIZE: usize = 3;
 
     /// What a prefix must be; the error is the rule. Braces would move the hash slot, white space and what a pattern
     /// gives a meaning would make ACL rules lie.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use support::{Keys, NODE, Recorder, RedisServer, channel, joined, node, publication, settings, start};
-use tidegate_protocol::{Event, EventKind};
+use tidegate_protocol::{ClientInfo, Event, EventKind};
 use tidegate_relay::{
     HistoryQuery, IngestSettings, Observation, RedisSettings, Relay, RelaySettings, Secret, SentinelSettings,
     Topology, WorkerId,
@@ -73,6 +73,22 @@ async fn a_node_needs_no_more_than_the_documented_rights() {
     }
     relay.history_remove(channel("kept:a")).await.expect("removed");
     support::library(&server);
+    joined(&relay, &recorder, 0, "room:a");
+    for id in ["c1", "c2"] {
+        let client = ClientInfo { client: id.into(), ..ClientInfo::default() };
+        relay.enter(channel("room:a"), client).expect("room");
+    }
+    assert_eq!(relay.presence(channel("room:a")).await.expect("known").len(), 2);
+    // One that expires, and one that redis forgets.
+    let _: u64 = server.command(&["ZADD", "tg:{room:a}:expiry", "1", "c1"]);
+    assert_eq!(relay.presence_stats(channel("room:a")).await.expect("known").clients, 1);
+    let _: u64 = server.command(&["DEL", "tg:{room:a}:presence"]);
+    support::until("both are back by a refresh", async || {
+        relay.presence_stats(channel("room:a")).await.expect("known").clients == 2
+    })
+    .await;
+    relay.exit(channel("room:a"), "c1".into()).expect("room");
+    recorder.wait("leaves", |r| (r.leaves_said(0, "room:a").len() == 2).then_some(()));
     recorder.wait("a heartbeat", |r| {
         (r.count(|o| matches!(o, Observation::Command("heartbeat", _))) > 0).then_some(())
     });

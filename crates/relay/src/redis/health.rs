@@ -3,12 +3,16 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use tokio::sync::watch;
+
 use crate::relay::Status;
 use crate::sink::{Observation, Sink};
 
 pub(super) struct Health {
     state: Mutex<State>,
     sink: Arc<dyn Sink>,
+    /// What the state says of hearing, for who waits for it.
+    hears: watch::Sender<bool>,
 }
 
 #[derive(Debug)]
@@ -20,17 +24,28 @@ struct State {
 
 impl Health {
     pub(super) fn new(sink: Arc<dyn Sink>) -> Self {
-        Self { state: Mutex::new(State { hears: false, speaks: false, changed: Instant::now() }), sink }
+        Self {
+            state: Mutex::new(State { hears: false, speaks: false, changed: Instant::now() }),
+            sink,
+            hears: watch::Sender::new(false),
+        }
     }
 
     /// Everything that is wanted is subscribed.
     pub(super) fn hears(&self) {
         self.change(|state| state.hears = true, 0);
+        self.hears.send_replace(true);
+    }
+
+    /// Whether everything that is wanted is subscribed.
+    pub(super) fn hearing(&self) -> watch::Receiver<bool> {
+        self.hears.subscribe()
     }
 
     /// Nothing is heard any more; so many channels were, and may miss something.
     pub(super) fn deaf(&self, channels: usize) {
         self.change(|state| state.hears = false, channels);
+        self.hears.send_replace(false);
     }
 
     /// Publications can be sent, or not.

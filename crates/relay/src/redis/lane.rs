@@ -444,6 +444,6 @@ impl Lane {
 
 const MAYBE: &str = "redis may or may not have taken it";
 
-fn unanswered(after: Duration) -> RelayError {
+pub(super) fn unanswered(after: Duration) -> RelayError {
     RelayError::Away(format!("no answer within {after:?}; {MAYBE}"))
 }

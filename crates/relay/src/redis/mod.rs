@@ -2,9 +2,9 @@
 //!
 //! Two threads with a current-thread runtime each. `relay-hear` owns the pub/sub connection and the node's interest
 //! (`hear`, `sieve`, `router`); `relay-say` owns the publishing lane (`lane`), the registry (`registry`), answers surveys
-//! (`survey`), publishes what backends put into the ingest stream (`ingest`) and writes events (`events`). Hearing is apart
-//! from saying so that a slow worker, which holds the first thread back on purpose, never delays a publication or a
-//! heartbeat.
+//! (`survey`), says who is present (`presence`), publishes what backends put into the ingest stream (`ingest`) and writes
+//! events (`events`). Hearing is apart from saying so that a slow worker, which holds the first thread back on purpose,
+//! never delays a publication or a heartbeat.
 
 mod access;
 mod archive;
@@ -17,6 +17,7 @@ mod lane;
 mod library;
 mod log;
 mod pool;
+mod presence;
 mod publish;
 mod registry;
 mod repair;
@@ -35,7 +36,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tidegate_protocol::{ChannelName, Control, Event, Position};
+use tidegate_protocol::{ChannelName, ClientInfo, Control, Event, Position};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -46,13 +47,16 @@ use self::health::Health;
 use self::hear::{Hear, Request};
 use self::ingest::Ingest;
 use self::lane::{Answer, Lane, LaneSender};
+use self::presence::{Presence, PresenceSender};
 use self::registry::Registry;
 use self::router::Ear;
 use self::server::Server;
 use self::survey::Surveys;
 use crate::interest::Interest;
 use crate::names::Names;
-use crate::relay::{Busy, History, HistoryQuery, Identity, NodeInfo, Outgoing, Recover, RelayError, Status};
+use crate::relay::{
+    Busy, History, HistoryQuery, Identity, NodeInfo, Outgoing, PresenceStats, Recover, RelayError, Status,
+};
 use crate::rules::Rules;
 use crate::settings::RedisSettings;
 use crate::sink::{Sink, Ticket, WorkerId};
@@ -68,6 +72,7 @@ const STOP_DEADLINE: Duration = Duration::from_secs(3);
 pub(crate) struct RedisRelay {
     requests: mpsc::Sender<Request>,
     lane: LaneSender,
+    presence: PresenceSender,
     names: Arc<Names>,
     health: Arc<Health>,
     registry: Arc<Registry>,
@@ -118,6 +123,15 @@ impl RedisRelay {
         let say = say_runtime.handle().clone();
         let (lane_sender, lane) =
             Lane::new(&settings, rules, &names, pool.clone(), &health, &sink, stopping.clone());
+        let (presence_sender, presence) = Presence::new(
+            &settings,
+            pool.clone(),
+            Arc::clone(&names),
+            Arc::clone(rules),
+            Arc::clone(&sink),
+            stopping.clone(),
+            health.hearing(),
+        );
         let events = settings.events.map(|most| {
             Arc::new(Events::new(most, &identity.id, &names, pool.clone(), &sink, settings.command_timeout))
         });
@@ -178,16 +192,19 @@ impl RedisRelay {
         let writing = events.clone().map(|events| say.spawn(events.run(stopping_too)));
         let said = thread("relay-say", say_runtime, async move {
             let beating = tokio::spawn(async move { heartbeats.run().await });
+            let attending = tokio::spawn(presence.run());
             lane.run().await;
             beating.abort();
             if let Some(writing) = writing {
                 let _ = tokio::time::timeout(STOP_DEADLINE, writing).await;
             }
+            let _ = tokio::time::timeout(STOP_DEADLINE, attending).await;
         })?;
         let heard = thread("relay-hear", runtime()?, hear.run())?;
         Ok(Self {
             requests,
             lane: lane_sender,
+            presence: presence_sender,
             names,
             health,
             registry,
@@ -237,6 +254,22 @@ impl RedisRelay {
     pub(crate) async fn history_remove(&self, channel: ChannelName) -> Result<(), RelayError> {
         let archive = Arc::clone(&self.archive);
         self.ask(async move { archive.remove(&channel).await }).await
+    }
+
+    pub(crate) fn enter(&self, channel: ChannelName, client: ClientInfo) -> Result<(), Busy> {
+        self.presence.enter(channel, client)
+    }
+
+    pub(crate) fn exit(&self, channel: ChannelName, client: String) -> Result<(), Busy> {
+        self.presence.exit(channel, client)
+    }
+
+    pub(crate) async fn presence(&self, channel: ChannelName) -> Result<Vec<ClientInfo>, RelayError> {
+        self.presence.everyone(channel).await
+    }
+
+    pub(crate) async fn presence_stats(&self, channel: ChannelName) -> Result<PresenceStats, RelayError> {
+        self.presence.stats(channel).await
     }
 
     pub(crate) async fn control(&self, control: &Control) -> Result<(), RelayError> {

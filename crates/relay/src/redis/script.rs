@@ -1,4 +1,5 @@
-//! The Lua that runs in Redis, and how it is called: publishing into a history, reading it, ending its epoch.
+//! The Lua that runs in Redis, and how it is called: publishing into a history, reading it, ending its epoch,
+//! and who is present.
 //!
 //! The sources stand in `lua/`. Each script is what all share (`channel.lua`) and a part of its own. Not here: the function
 //! library that backends call (`library`), which is made of the same sources.
@@ -33,6 +34,10 @@ pub(super) static RENEWING: LazyLock<Script> =
 /// Reads a part of a history.
 pub(super) static HISTORY: LazyLock<Script> =
     LazyLock::new(|| Script::new([CHANNEL, include_str!("lua/history.lua")].concat()));
+
+/// Says and asks who is present; ARGV is what `presence.lua` says.
+pub(super) static PRESENCE: LazyLock<Script> =
+    LazyLock::new(|| Script::new([VERB, include_str!("lua/presence.lua")].concat()));
 
 impl Script {
     fn new(source: String) -> Self {

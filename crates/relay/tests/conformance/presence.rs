@@ -7,7 +7,7 @@ use tidegate_relay::{PresenceStats, Relay};
 use crate::Node;
 use crate::support::{channel, joined, publication};
 
-promises![memory => [
+promises![
     who_entered_is_present_until_it_exits,
     who_enters_sees_itself_at_once,
     what_is_known_of_a_client_is_told_as_it_was_given,
@@ -19,7 +19,7 @@ promises![memory => [
     only_workers_that_joined_are_told,
     an_exit_of_nobody_is_nothing,
     channels_do_not_mix,
-]];
+];
 
 fn client(id: &str, user: &str) -> ClientInfo {
     ClientInfo { user: user.into(), client: id.into(), conn_info: Bytes::new(), chan_info: Bytes::new() }

@@ -66,7 +66,7 @@ pub fn start(id: &str, settings: RelaySettings, recorder: &Arc<Recorder>) -> Rel
 }
 
 /// The rights that docs/reference/redis-contract.md gives to nodes.
-pub const NODE: [&str; 41] = [
+pub const NODE: [&str; 46] = [
     "resetchannels",
     "~tg:*",
     "&tg:*",
@@ -108,6 +108,11 @@ pub const NODE: [&str; 41] = [
     "+hincrby",
     "+xrevrange",
     "+expire",
+    "+hdel",
+    "+hlen",
+    "+hexists",
+    "+hvals",
+    "+zcard",
 ];
 
 /// Channels without namespace have no history; `kept:`, `brief:` (three) and `fleeting:` (for a second) have; `room:` tells

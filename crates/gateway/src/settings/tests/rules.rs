@@ -134,7 +134,7 @@ fn rules_between_keys_are_checked() {
         (&[("relay.redis.prefix", "a{b")], "relay.redis.prefix", "visible ASCII characters without"),
         (&[("relay.redis.prefix", "a?b")], "relay.redis.prefix", "visible ASCII characters without"),
         (&[("relay.redis.prefix", "größe")], "relay.redis.prefix", "visible ASCII characters without"),
-        (&[("relay.redis.pool_size", "1")], "relay.redis.pool_size", "from 2 to 1024"),
+        (&[("relay.redis.pool_size", "2")], "relay.redis.pool_size", "from 3 to 1024"),
         (&[("log.level", "verbose")], "log.level", "must be error, warn, info"),
         (&[("log.level", "tidegate")], "log.level", "must be error, warn, info"),
         (&[("log.level", "3")], "log.level", "must be error, warn, info"),
