@@ -359,6 +359,11 @@ impl Interest {
         })
     }
 
+    /// Whether subscribers of the channel are told who joins and leaves.
+    pub(crate) fn tells_presence(&self, channel: &ChannelName) -> bool {
+        self.rules.of(channel).join_leave
+    }
+
     /// The next channels to subscribe, `most` at most, by the command `batch` (not 0).
     pub(crate) fn next_to_ask(&mut self, most: usize, batch: u32) -> Vec<ChannelName> {
         let count = self.to_ask.len().min(most);

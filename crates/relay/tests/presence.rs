@@ -372,6 +372,21 @@ fn calls(server: &RedisServer) -> BTreeMap<String, (u64, u64)> {
 }
 
 #[tokio::test]
+async fn joins_are_told_where_the_namespace_says_so_whoever_writes_them() {
+    let server = RedisServer::start();
+    let (relay, recorder) = node("n1", settings(&server.url()));
+    for name in ["room:a", "news"] {
+        joined(&relay, &recorder, 0, name);
+        let join = "\x011 {\"join\":{\"client\":\"c1\"}}\n";
+        let _: u64 = server.command(&["PUBLISH", &format!("tg:{{{name}}}"), join]);
+        let _: u64 = server.command(&["PUBLISH", &format!("tg:{{{name}}}"), "1"]);
+        recorder.hears(0, name, &["1"]);
+    }
+    assert_eq!(told(&recorder, "room:a"), ["+c1"]);
+    assert_eq!(told(&recorder, "news"), [] as [String; 0]);
+}
+
+#[tokio::test]
 async fn an_empty_channel_leaves_nothing_behind() {
     let server = RedisServer::start();
     let (relay, _) = node("n1", settings(&server.url()));

@@ -15,6 +15,9 @@ use crate::relay::{History, HistoryQuery, RelayError};
 use crate::rules::{Retention, Rules};
 use crate::track::Page;
 
+/// The largest offset that scripts tell from its neighbours; no channel gets there.
+const MOST_OFFSET: u64 = 1 << 53;
+
 pub(super) struct Archive {
     pool: Pool,
     names: Arc<Names>,
@@ -39,7 +42,7 @@ impl Archive {
         command.arg(seconds(ttl)).arg(query.limit.unwrap_or(kept).min(kept));
         command.arg(if query.reverse { "-" } else { "+" });
         if let Some(since) = &query.since {
-            command.arg(since.offset);
+            command.arg(since.offset.min(MOST_OFFSET));
         }
         let Page { position, entries } = log::page(self.run(command).await?, channel, self.most)?;
         let asked = query.since.and_then(|since| since.epoch);

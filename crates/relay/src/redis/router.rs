@@ -178,6 +178,8 @@ impl Ear {
         let opened = envelope::open(&Bytes::copy_from_slice(message)).map_err(|_| "envelope")?;
         let Opened { data, info, tags, offset, epoch, presence } = opened;
         match presence {
+            // The nodes' settings differ, or somebody writes what is not theirs.
+            Some(_) if !self.interest().tells_presence(&channel) => return Ok(None),
             Some(Presence::Join(info)) => return Ok(Some(Said::Join(channel, info))),
             Some(Presence::Leave(info)) => return Ok(Some(Said::Leave(channel, info))),
             None => {}

@@ -7,7 +7,7 @@ use tidegate_relay::{History, HistoryQuery, Outgoing, Relay, RelayError, Since};
 use crate::support::{channel, joined, publication, ticket, until};
 use crate::{Node, numbers};
 
-promises![memory => [
+promises![
     offsets_count_from_one_and_arrive_with_the_publications,
     a_channel_without_history_has_no_positions,
     a_channel_that_nobody_published_in_has_a_position,
@@ -24,7 +24,7 @@ promises![memory => [
     what_skips_history_is_delivered_and_has_no_offset,
     the_same_key_publishes_once,
     a_key_belongs_to_its_channel,
-]];
+];
 
 fn data(publications: &[Publication]) -> Vec<(u64, String)> {
     publications.iter().map(|p| (p.offset, String::from_utf8_lossy(&p.data).into_owned())).collect()

@@ -6,17 +6,19 @@ use crate::support::recorder::Event;
 use crate::support::{channel, joined, publication, ticket};
 use crate::{Node, numbers};
 
-promises![memory => [
+promises![
     a_join_tells_where_the_channel_stands,
     deliveries_begin_behind_the_position_of_the_join,
     each_worker_has_a_position_of_its_own,
-]];
+];
 
 async fn a_join_tells_where_the_channel_stands(Node { relay, recorder, .. }: Node) {
     let start = joined(&relay, &recorder, 0, "kept:a").expect("a channel with history");
     assert_eq!(start.offset, 0);
     let last = numbers(&relay, "kept:a", 1..=3).await;
     assert_eq!(last.epoch, start.epoch);
+    // It is where what was delivered on this node has led.
+    recorder.hears(0, "kept:a", &["1", "2", "3"]);
     assert_eq!(joined(&relay, &recorder, 2, "kept:a"), Some(last.clone()));
     relay.leave(WorkerId(2), channel("kept:a")).expect("room");
     assert_eq!(joined(&relay, &recorder, 2, "kept:a"), Some(last.clone()));
@@ -59,6 +61,7 @@ async fn each_worker_has_a_position_of_its_own(Node { relay, recorder, .. }: Nod
         let position = joined(&relay, &recorder, n, "kept:a").expect("a channel with history");
         assert_eq!(position.offset, u64::from(n) - 1);
         numbers(&relay, "kept:a", u64::from(n)..=u64::from(n)).await;
+        recorder.hears(n, "kept:a", &[&n.to_string()]);
     }
     recorder.hears(5, "kept:a", &["5"]);
     recorder.hears(1, "kept:a", &["1", "2", "3", "4", "5"]);
