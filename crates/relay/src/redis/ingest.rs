@@ -43,6 +43,8 @@ use crate::sparse::{Sparse, shortened};
 
 /// How long a read waits for entries at most: what a stop may take.
 const WAIT: Duration = Duration::from_millis(500);
+/// How many entries the first read asks for: nobody knows yet how large they are.
+const FIRST_BATCH: usize = 16;
 /// At how many bytes of one read the next asks for fewer entries.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// How many publications are on their way to Redis at once.
@@ -74,6 +76,8 @@ pub(super) struct Ingest {
     lane: LaneSender,
     rules: Arc<Rules>,
     max_publication_bytes: usize,
+    /// How many entries are asked for at once: up to the settings' batch, fewer while they are large.
+    batch: usize,
     /// How long a read waits.
     wait: Duration,
     sink: Arc<dyn Sink>,
@@ -118,6 +122,7 @@ impl Ingest {
             lane,
             rules: Arc::clone(rules),
             max_publication_bytes: settings.max_publication_bytes,
+            batch: FIRST_BATCH.min(ingest.batch),
             // Well before the connection gives the command up.
             wait: WAIT.min(settings.command_timeout / 2),
             sink: Arc::clone(sink),
@@ -149,12 +154,9 @@ impl Ingest {
         backoff.reset();
         let now = Instant::now();
         let mut rounds = Rounds { claim: now, look: now, forget: now + FORGET_EVERY, cursor: "0-0".into() };
-        let mut count = self.settings.batch;
         while !*self.stop.borrow() {
             self.round(&mut stream, &mut rounds).await?;
-            let brought = stream.read(count, self.wait).await?;
-            let bytes: usize = brought.entries.iter().map(Entry::len).sum();
-            count = if bytes > BATCH_BYTES { count / 2 } else { count * 2 }.clamp(1, self.settings.batch);
+            let brought = stream.read(self.batch, self.wait).await?;
             self.work(&mut stream, brought).await?;
         }
         stream.leave().await
@@ -164,7 +166,7 @@ impl Ingest {
     async fn resume(&mut self, stream: &mut Stream) -> Result<(), RelayError> {
         let mut after = "0".to_owned();
         while !*self.stop.borrow() {
-            let brought = stream.own(&after, self.settings.batch).await?;
+            let brought = stream.own(&after, self.batch).await?;
             let ids = brought.entries.iter().map(|entry| &entry.id).chain(&brought.deleted);
             let Some(last) = ids.max_by_key(|id| position(id)).cloned() else { break };
             self.work(stream, brought).await?;
@@ -177,8 +179,7 @@ impl Ingest {
     async fn round(&mut self, stream: &mut Stream, rounds: &mut Rounds) -> Result<(), RelayError> {
         let now = Instant::now();
         if now >= rounds.claim {
-            let (next, brought) =
-                stream.claim(&rounds.cursor, self.settings.claim_after, self.settings.batch).await?;
+            let (next, brought) = stream.claim(&rounds.cursor, self.settings.claim_after, self.batch).await?;
             self.count(Ingested::Claimed, brought.entries.len());
             self.work(stream, brought).await?;
             // Not at its end yet: there is more to claim.
@@ -205,6 +206,9 @@ impl Ingest {
 
     /// Does what entries ask for, acknowledges what is done and leaves the rest to be claimed.
     async fn work(&mut self, stream: &mut Stream, brought: Brought) -> Result<(), RelayError> {
+        let bytes: usize = brought.entries.iter().map(Entry::len).sum();
+        let batch = if bytes > BATCH_BYTES { self.batch / 2 } else { self.batch * 2 };
+        self.batch = batch.clamp(1, self.settings.batch);
         if !brought.deleted.is_empty() {
             tracing::warn!(
                 entries = brought.deleted.len(),
