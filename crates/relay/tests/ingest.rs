@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::Value;
-use support::{Recorder, RedisServer, eventually, joined, node, settings};
-use tidegate_relay::{IngestSettings, Ingested, Observation, RedisSettings, Relay, Secret};
+use support::{Recorder, RedisServer, eventually, joined, node, publication, settings};
+use tidegate_relay::{IngestSettings, Ingested, Observation, Outgoing, RedisSettings, Relay, Secret};
 
 const CLAIM_AFTER: Duration = Duration::from_secs(1);
 
@@ -157,6 +157,42 @@ async fn what_a_dead_node_had_is_claimed_by_another() {
 }
 
 #[tokio::test]
+async fn in_a_channel_with_history_an_entry_is_published_once_though_a_node_died_before_it_acknowledged() {
+    let server = RedisServer::start();
+    let _: String = server.command(&["XGROUP", "CREATE", "tg:ingest", "tidegate", "0", "MKSTREAM"]);
+    let published = add(&server, &["channels", r#"["kept:1","kept:2"]"#, "data", "1"]);
+    add(&server, &["channel", "kept:1", "data", "2"]);
+    let _: Value = server.command(&["XREADGROUP", "GROUP", "tidegate", "dead", "STREAMS", "tg:ingest", ">"]);
+    // One of the two channels had it when the node died.
+    let (relay, recorder) = node("n1", settings(&server.url()));
+    joined(&relay, &recorder, 0, "kept:1");
+    joined(&relay, &recorder, 0, "kept:2");
+    let outgoing =
+        Outgoing { idempotency_key: format!("ingest:{published}"), ..publication("kept:1", "1").into() };
+    relay.publish(outgoing).await.expect("published");
+    recorder.hears(0, "kept:1", &["1"]);
+    let (_heir, elsewhere) = node("n2", ingesting(&server));
+    is_done(&server);
+    recorder.hears(0, "kept:1", &["1", "2"]);
+    recorder.hears(0, "kept:2", &["1"]);
+    assert_eq!(server.command::<u64>(&["XLEN", "tg:{kept:1}:log"]), 2);
+    eventually("both are counted", || count(&elsewhere, Ingested::Published) == 2);
+}
+
+#[tokio::test]
+async fn two_entries_with_one_id_are_one_publication_where_there_is_history() {
+    let (server, relay, recorder) = scene();
+    joined(&relay, &recorder, 0, "kept:1");
+    for data in ["1", "2"] {
+        add(&server, &["channel", "kept:1", "data", data, "id", "order-7"]);
+    }
+    add(&server, &["channel", "kept:1", "data", "3"]);
+    recorder.hears(0, "kept:1", &["1", "3"]);
+    is_done(&server);
+    assert_eq!(count(&recorder, Ingested::Published), 3, "Redis has taken all of them");
+}
+
+#[tokio::test]
 async fn what_redis_refuses_waits_until_it_is_allowed_and_holds_nothing_up() {
     let server = RedisServer::start();
     let rights = |channels: &[&str]| {
@@ -176,7 +212,7 @@ async fn what_redis_refuses_waits_until_it_is_allowed_and_holds_nothing_up() {
     add(&server, &["channel", "open:1", "data", "1"]);
     recorder.hears(0, "open:1", &["1"]);
     eventually("it waits", || count(&recorder, Ingested::Deferred) >= 1);
-    assert_eq!(server.command::<u64>(&["XLEN", "tg:ingest"]), 1, "and is not lost");
+    eventually("it alone is left", || server.command::<u64>(&["XLEN", "tg:ingest"]) == 1);
     rights(&["&tg:*"]);
     is_done(&server);
     assert_eq!(count(&recorder, Ingested::Published), 2);

@@ -10,6 +10,8 @@ use super::reader::Reader;
 use super::value::{duration, flag, number};
 
 const SECOND: Duration = Duration::from_secs(1);
+/// Redis remembers an idempotency key for five minutes: whoever takes over later than that may publish once more.
+const LATEST_CLAIM: Duration = Duration::from_secs(180);
 
 /// A batch is one read, and at most half of what may be on its way to Redis.
 const MAX_BATCH: usize = 512;
@@ -28,7 +30,7 @@ pub(super) fn ingest(
         );
     }
     let ingest = IngestSettings {
-        claim_after: reader.take("relay.redis.ingest.claim_after", duration(SECOND..=3600 * SECOND)),
+        claim_after: reader.take("relay.redis.ingest.claim_after", duration(SECOND..=LATEST_CLAIM)),
         batch: reader.take("relay.redis.ingest.batch", number(1..=MAX_BATCH)),
     };
     let enabled = enabled.unwrap_or(is_redis);

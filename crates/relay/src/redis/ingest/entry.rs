@@ -8,15 +8,14 @@ use bytes::Bytes;
 use tidegate_protocol::codec::json::payload;
 use tidegate_protocol::{ChannelName, Control};
 
-use crate::envelope::MAX_HEADER_BYTES;
 use crate::rules::Rules;
 
 /// The most channels of one entry, as of one broadcast of the API.
 const MAX_CHANNELS: usize = 10_000;
 /// The most bytes of an idempotency key.
 const MAX_KEY_BYTES: usize = 255;
-/// The most bytes of tags: the envelope's header has room for them and for what it says besides.
-const MAX_TAGS_BYTES: usize = MAX_HEADER_BYTES / 2;
+/// The most bytes of tags, as of `FCALL tg_publish`: the envelope's header has room for them escaped.
+const MAX_TAGS_BYTES: usize = 30_000;
 
 /// Fields as Redis has them.
 pub(super) type Fields = Vec<(Bytes, Bytes)>;
