@@ -70,7 +70,7 @@ async fn the_guides_commands_and_its_python_publish_what_they_say() -> Result<()
         heard.push(publication.channel);
     }
     heard.sort();
-    assert_eq!(heard, ["chat:42", "news", "news", "news"], "no history there, so `id` changes nothing");
+    assert_eq!(heard, ["chat:42", "news", "news", "news"]);
     is_done(&redis);
     node.until("they are counted", |metrics| entries(metrics, "published") == 3.0);
     Ok(())
@@ -117,11 +117,12 @@ async fn two_nodes_share_the_entries_and_every_client_hears_each_once() -> Resul
 #[tokio::test]
 async fn what_a_killed_node_had_read_is_published_by_another() -> Result<(), Error> {
     let redis = Redis::start();
-    let mut doomed = node("doomed", &redis).go();
+    let plain = r#"[{"name":"default","subscribe":"anyone"}]"#;
+    let mut doomed = node("doomed", &redis).set("namespaces", plain).go();
     redis.ask(&["XADD", "tg:ingest", "*", "channel", "news", "data", "0"]);
     is_done(&redis);
-    // Redis gives entries to the node, and keeps it from publishing them: clients' writes wait, reads do not. The node
-    // has read what it cannot publish when it is killed.
+    // Redis gives entries to the node, and does not let it publish them: it has read them, and published none, when it is
+    // killed.
     let reads = |redis: &Redis| redis.ask(&["XPENDING", "tg:ingest", "tidegate"]);
     redis.ask(&["ACL", "SETUSER", "default", "resetchannels"]);
     for n in 1..=50 {
@@ -130,7 +131,7 @@ async fn what_a_killed_node_had_read_is_published_by_another() -> Result<(), Err
     eventually("the node has read them", PATIENCE, || reads(&redis).starts_with("50\n").then_some(()));
     doomed.kill();
     redis.ask(&["ACL", "SETUSER", "default", "allchannels"]);
-    let heir = node("heir", &redis).go();
+    let heir = node("heir", &redis).set("namespaces", plain).go();
     let mut client = subscriber(&heir, &["news"]).await?;
     let mut heard = Vec::new();
     for _ in 1..=50 {
@@ -139,6 +140,39 @@ async fn what_a_killed_node_had_read_is_published_by_another() -> Result<(), Err
     assert_eq!(heard, (1..=50).collect::<Vec<_>>(), "all of it, in order");
     is_done(&redis);
     heir.until("it was claimed", |metrics| entries(metrics, "claimed") == 50.0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn with_history_each_entry_is_heard_once_though_its_nodes_are_killed_at_work() -> Result<(), Error> {
+    const COUNT: u64 = 45_000;
+    let redis = Redis::start();
+    let listener = node("listener", &redis).set("relay.redis.ingest.enabled", false).go();
+    let mut client = subscriber(&listener, &["news"]).await?;
+    let script =
+        "for i=ARGV[1],ARGV[2] do redis.call('XADD','tg:ingest','*','channel','news','data',i) end return 1";
+    let mut heard = Vec::new();
+    for (from, to) in [(1, 15_000), (15_001, 30_000), (30_001, COUNT)] {
+        let mut doomed = node("doomed", &redis).go();
+        redis.ask(&["EVAL", script, "0", &from.to_string(), &to.to_string()]);
+        // Killed in the middle of the work, wherever that is.
+        for _ in 0..200 {
+            heard.push(client.publication().await?.data.as_u64().unwrap_or_default());
+        }
+        doomed.kill();
+    }
+    let left: u64 = redis.ask(&["XLEN", "tg:ingest"]).parse().unwrap_or_default();
+    assert!(left > 0, "the last one was killed before it was through");
+    let heir = node("heir", &redis).go();
+    while heard.len() < COUNT as usize {
+        heard.push(client.publication().await?.data.as_u64().unwrap_or_default());
+    }
+    is_done(&redis);
+    heard.sort_unstable();
+    assert_eq!(heard, (1..=COUNT).collect::<Vec<_>>());
+    let last = redis.ask(&["XREVRANGE", "tg:{news}:log", "+", "-", "COUNT", "1"]);
+    assert!(last.starts_with(&format!("{COUNT}-0")), "as many offsets as entries: {last}");
+    heir.until("what the dead had is claimed", |metrics| entries(metrics, "published") >= 1.0);
     Ok(())
 }
 

@@ -96,7 +96,7 @@ impl Crowd {
                 match effect {
                     Effect::Join(channel) => self.shard.joined(&channel, Ok(())),
                     Effect::Publish { session, id, .. } => self.shard.published(session, id, Ok(())),
-                    Effect::Leave(_) | Effect::Happened(_) | Effect::Ended { .. } => {}
+                    Effect::Leave(_) | Effect::Ended { .. } => {}
                 }
             }
             self.shard.take_dirty(&mut self.dirty);
