@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_protocol::{ChannelName, ClientInfo, Control, Epoch, Event, Position, Publication};
 
 use crate::memory::MemoryRelay;
-use crate::redis::RedisRelay;
+use crate::redis::RedisParts;
 use crate::rules::Rules;
 use crate::settings::RelaySettings;
 use crate::sink::{Report, Sink, Ticket, WorkerId};
@@ -20,7 +20,7 @@ pub struct Relay {
 
 enum Kind {
     Memory(MemoryRelay),
-    Redis(RedisRelay),
+    Redis(RedisParts),
 }
 
 /// The relay's queue is full: try again later.
@@ -210,7 +210,7 @@ impl Relay {
                 Kind::Memory(MemoryRelay::start(settings, identity, rules, sink)?)
             }
             RelaySettings::Redis(settings) => {
-                Kind::Redis(RedisRelay::start(settings, &rules, identity, sink)?)
+                Kind::Redis(RedisParts::start(settings, &rules, &identity, sink)?)
             }
         };
         Ok(Self { kind: Arc::new(kind) })
@@ -221,7 +221,7 @@ impl Relay {
     pub fn join(&self, worker: WorkerId, channel: ChannelName) -> Result<(), Busy> {
         match &*self.kind {
             Kind::Memory(relay) => relay.join(worker, channel),
-            Kind::Redis(relay) => relay.join(worker, channel),
+            Kind::Redis(relay) => relay.of(&channel).join(worker, channel),
         }
     }
 
@@ -229,7 +229,7 @@ impl Relay {
     pub fn leave(&self, worker: WorkerId, channel: ChannelName) -> Result<(), Busy> {
         match &*self.kind {
             Kind::Memory(relay) => relay.leave(worker, channel),
-            Kind::Redis(relay) => relay.leave(worker, channel),
+            Kind::Redis(relay) => relay.of(&channel).leave(worker, channel),
         }
     }
 
@@ -237,7 +237,7 @@ impl Relay {
     pub fn submit(&self, publication: Publication, ticket: Ticket) -> Result<(), Busy> {
         match &*self.kind {
             Kind::Memory(relay) => relay.submit(publication, ticket),
-            Kind::Redis(relay) => relay.submit(publication.into(), ticket),
+            Kind::Redis(relay) => relay.of(&publication.channel).submit(publication.into(), ticket),
         }
     }
 
@@ -247,7 +247,7 @@ impl Relay {
         let outgoing = outgoing.into();
         match &*self.kind {
             Kind::Memory(relay) => relay.publish(outgoing).await,
-            Kind::Redis(relay) => relay.publish(outgoing).await,
+            Kind::Redis(relay) => relay.of(&outgoing.publication.channel).publish(outgoing).await,
         }
     }
 
@@ -256,7 +256,7 @@ impl Relay {
     pub fn recover(&self, recover: Recover) -> Result<(), Busy> {
         match &*self.kind {
             Kind::Memory(relay) => relay.recover(recover),
-            Kind::Redis(relay) => relay.recover(recover),
+            Kind::Redis(relay) => relay.of(&recover.channel).recover(recover),
         }
     }
 
@@ -264,7 +264,7 @@ impl Relay {
     pub async fn history(&self, channel: ChannelName, query: HistoryQuery) -> Result<History, RelayError> {
         match &*self.kind {
             Kind::Memory(relay) => relay.history(channel, query).await,
-            Kind::Redis(relay) => relay.history(channel, query).await,
+            Kind::Redis(relay) => relay.of(&channel).history(channel, query).await,
         }
     }
 
@@ -272,7 +272,7 @@ impl Relay {
     pub async fn history_remove(&self, channel: ChannelName) -> Result<(), RelayError> {
         match &*self.kind {
             Kind::Memory(relay) => relay.history_remove(channel).await,
-            Kind::Redis(relay) => relay.history_remove(channel).await,
+            Kind::Redis(relay) => relay.of(&channel).history_remove(channel).await,
         }
     }
 
@@ -280,7 +280,7 @@ impl Relay {
     pub fn enter(&self, channel: ChannelName, client: ClientInfo) -> Result<(), Busy> {
         match &*self.kind {
             Kind::Memory(relay) => relay.enter(channel, client),
-            Kind::Redis(relay) => relay.enter(channel, client),
+            Kind::Redis(relay) => relay.of(&channel).enter(channel, client),
         }
     }
 
@@ -288,7 +288,7 @@ impl Relay {
     pub fn exit(&self, channel: ChannelName, client: String) -> Result<(), Busy> {
         match &*self.kind {
             Kind::Memory(relay) => relay.exit(channel, client),
-            Kind::Redis(relay) => relay.exit(channel, client),
+            Kind::Redis(relay) => relay.of(&channel).exit(channel, client),
         }
     }
 
@@ -296,7 +296,7 @@ impl Relay {
     pub async fn presence(&self, channel: ChannelName) -> Result<Vec<ClientInfo>, RelayError> {
         match &*self.kind {
             Kind::Memory(relay) => relay.presence(channel).await,
-            Kind::Redis(relay) => relay.presence(channel).await,
+            Kind::Redis(relay) => relay.of(&channel).presence(channel).await,
         }
     }
 
@@ -304,7 +304,7 @@ impl Relay {
     pub async fn presence_stats(&self, channel: ChannelName) -> Result<PresenceStats, RelayError> {
         match &*self.kind {
             Kind::Memory(relay) => relay.presence_stats(channel).await,
-            Kind::Redis(relay) => relay.presence_stats(channel).await,
+            Kind::Redis(relay) => relay.of(&channel).presence_stats(channel).await,
         }
     }
 

@@ -31,6 +31,9 @@ pub enum Topology {
     Server(String),
     /// Whichever server the sentinels name.
     Sentinel(Box<SentinelSettings>),
+    /// Servers that know nothing of each other, over which channels are spread: 2 or more, each with host, port and
+    /// database. The order counts.
+    Shards(Vec<String>),
 }
 
 /// How to ask sentinels for the master.

@@ -30,7 +30,7 @@ const ITEM_KEYS: [(&str, &[&str]); 2] = [
 ];
 
 /// Keys that the design has and this version has not.
-const LATER: [&str; 16] = [
+const LATER: [&str; 15] = [
     "admin",
     "auth.jwt",
     "cluster",
@@ -45,7 +45,6 @@ const LATER: [&str; 16] = [
     "outbox.node_bytes",
     "rebalance",
     "relay.redis.cluster",
-    "relay.redis.shards",
     "tls.client_ca",
 ];
 

@@ -17,10 +17,11 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// Each names the servers, so only one of them can be set; the first where none is.
 pub(super) const URL: &str = "relay.redis.url";
 const SENTINEL: &str = "relay.redis.sentinel.nodes";
+const SHARDS: &str = "relay.redis.shards";
 
 /// Whether the one server of `relay.redis.url` is meant.
 pub(super) fn url_counts(reader: &Reader<'_>) -> bool {
-    !names_any(reader, SENTINEL)
+    ![SENTINEL, SHARDS].iter().any(|key| names_any(reader, key))
 }
 
 /// Whether the list has items, be they right or wrong.
@@ -87,25 +88,39 @@ struct Servers {
 fn servers(reader: &mut Reader<'_>) -> Servers {
     let url = reader.take(URL, redis_url);
     let sentinel = sentinel(reader);
-    let Some((sentinel, tls)) = sentinel else {
-        return Servers {
+    let shards = shards(reader);
+    let written = [(URL, reader.is_written(URL)), (SENTINEL, sentinel.is_some()), (SHARDS, shards.is_some())];
+    let mut written = written.into_iter().filter(|(_, is)| *is).map(|(key, _)| key);
+    if let (Some(first), Some(second)) = (written.next(), written.next()) {
+        reader.problem(first, format!("{second} is set too: take one of them out"));
+    }
+    let several = |topology, tls, key| Servers { topology, username: None, password: None, tls, key };
+    match (sentinel, shards) {
+        (Some((sentinel, tls)), _) => several(Topology::Sentinel(Box::new(sentinel)), tls, SENTINEL),
+        (None, Some((urls, tls))) => several(Topology::Shards(urls), tls, SHARDS),
+        (None, None) => Servers {
             topology: Topology::Server(url.bare),
             username: url.username,
             password: url.password,
             tls: url.tls,
             key: URL,
-        };
-    };
-    if reader.is_written(URL) {
-        reader.problem(URL, format!("{SENTINEL} is set too: take one of them out"));
+        },
     }
-    Servers {
-        topology: Topology::Sentinel(Box::new(sentinel)),
-        username: None,
-        password: None,
-        tls,
-        key: SENTINEL,
+}
+
+/// The servers that channels are spread over, and whether their URLs ask for TLS; `None` where there are none.
+fn shards(reader: &mut Reader<'_>) -> Option<(Vec<String>, bool)> {
+    let (urls, tls) = nodes(reader, SHARDS, shard_url);
+    if !names_any(reader, SHARDS) {
+        return None;
     }
+    if urls.len() == 1 {
+        reader.problem(SHARDS, format!("one server is not a list to spread over: set {URL} instead"));
+    }
+    if urls.iter().enumerate().any(|(at, url)| urls[..at].contains(url)) {
+        reader.problem(SHARDS, "names a server twice: its channels would be heard twice");
+    }
+    Some((urls, tls))
 }
 
 /// The section `relay.redis.sentinel`, and whether its URLs ask for TLS; `None` where it names no sentinel.
@@ -114,7 +129,7 @@ fn sentinel(reader: &mut Reader<'_>) -> Option<(SentinelSettings, bool)> {
     let username = reader.optional("relay.redis.sentinel.username", word);
     let password = reader.secret("relay.redis.sentinel.password");
     with_password(reader, "relay.redis.sentinel", username.is_some(), password.is_some());
-    let (nodes, tls) = nodes(reader, SENTINEL);
+    let (nodes, tls) = nodes(reader, SENTINEL, node_url);
     if !names_any(reader, SENTINEL) {
         for key in ["master", "username", "password", "password_file"] {
             let key = format!("relay.redis.sentinel.{key}");
@@ -132,8 +147,12 @@ fn sentinel(reader: &mut Reader<'_>) -> Option<(SentinelSettings, bool)> {
 }
 
 /// The URLs of servers that belong together, and whether they ask for TLS.
-fn nodes(reader: &mut Reader<'_>, key: &str) -> (Vec<String>, bool) {
-    let urls = reader.list(key, node_url);
+fn nodes(
+    reader: &mut Reader<'_>,
+    key: &str,
+    parse: impl Fn(&Value) -> Result<RedisUrl, String>,
+) -> (Vec<String>, bool) {
+    let urls = reader.list(key, parse);
     let tls = urls.first().is_some_and(|url| url.tls);
     if urls.iter().any(|url| url.tls != tls) {
         reader.problem(key, "must be redis:// or rediss:// throughout: some are one and some the other");
@@ -170,11 +189,17 @@ fn redis_url(value: &Value) -> Result<RedisUrl, String> {
 }
 
 /// One of several, for which credentials are written once.
-fn node_url(value: &Value) -> Result<RedisUrl, String> {
-    let url = taken_apart(value, "must be redis://host:port, or rediss:// for TLS")?;
+fn shard_url(value: &Value) -> Result<RedisUrl, String> {
+    let url = redis_url(value)?;
     if url.username.is_some() || url.password.is_some() {
         return Err("user and password have keys of their own, which hold for all of the list".to_owned());
     }
+    Ok(url)
+}
+
+/// The same where nobody can choose the database.
+fn node_url(value: &Value) -> Result<RedisUrl, String> {
+    let url = shard_url(value)?;
     if url.database {
         return Err("must end with the port: there is no choice of a database".to_owned());
     }

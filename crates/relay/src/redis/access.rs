@@ -7,6 +7,7 @@ use ::redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, TlsCer
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
+use super::place::Place;
 use crate::relay::RelayError;
 use crate::settings::{RedisSettings, Secret};
 
@@ -96,6 +97,21 @@ pub(super) fn moved(info: &ConnectionInfo, host: String, port: u16) -> Connectio
         _ => ConnectionAddr::Tcp(host, port),
     };
     info.clone().set_addr(address)
+}
+
+/// Whether the address is one for TLS.
+pub(super) const fn is_tls(address: &ConnectionAddr) -> bool {
+    matches!(address, ConnectionAddr::TcpTls { .. })
+}
+
+/// Host and port of the address, if it has them.
+pub(super) fn place(address: &ConnectionAddr) -> Option<Place> {
+    match address {
+        ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+            Some(Place { host: host.clone(), port: *port })
+        }
+        _ => None,
+    }
 }
 
 /// Settings that cannot work.

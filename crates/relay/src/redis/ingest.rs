@@ -32,6 +32,7 @@ use self::entry::{Bounds, Entry, Order, Post};
 use self::stream::{Brought, Place, Stream};
 use super::backoff::Backoff;
 use super::lane::{Answer, LaneSender, Outcome};
+use super::lanes::Lanes;
 use super::pool::Pool;
 use super::stopped;
 use crate::names::Names;
@@ -74,6 +75,7 @@ pub(super) struct Ingest {
     settings: IngestSettings,
     place: Place,
     lane: LaneSender,
+    lanes: Lanes,
     rules: Arc<Rules>,
     max_publication_bytes: usize,
     /// How many entries are asked for at once: up to the settings' batch, fewer while they are large.
@@ -109,7 +111,12 @@ struct Rounds {
 }
 
 impl Ingest {
-    pub(super) fn new(parts: &Parts<'_>, lane: LaneSender, stop: watch::Receiver<bool>) -> Self {
+    pub(super) fn new(
+        parts: &Parts<'_>,
+        lane: LaneSender,
+        lanes: Lanes,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
         let Parts { settings, ingest, node, names, pool, rules, sink } = *parts;
         Self {
             settings: ingest,
@@ -120,6 +127,7 @@ impl Ingest {
                 consumer: node.to_owned(),
             },
             lane,
+            lanes,
             rules: Arc::clone(rules),
             max_publication_bytes: settings.max_publication_bytes,
             batch: FIRST_BATCH.min(ingest.batch),
@@ -350,7 +358,7 @@ impl Ingest {
         loop {
             while flying.len() >= FLYING && self.land(open, flying).await {}
             let (reply, answer) = oneshot::channel();
-            match self.lane.publish(outgoing.clone(), Answer::Reply(reply)) {
+            match self.lanes.publish(outgoing.clone(), Answer::Reply(reply)) {
                 Ok(()) => return flying.push_back((at, channel, answer)),
                 Err(Busy) if self.land(open, flying).await => {}
                 Err(Busy) => return fail(open, at, channel, RelayError::Busy),

@@ -1,6 +1,6 @@
-//! The relay over one Redis server.
+//! The relay over Redis: of one part, or of several ([`parts`]), each over one server.
 //!
-//! Two threads with a current-thread runtime each. `relay-hear` owns the pub/sub connection and the node's interest
+//! A part has two threads with a current-thread runtime each. `relay-hear` owns the pub/sub connection and the node's interest
 //! (`hear`, `sieve`, `router`); `relay-say` owns the publishing lane (`lane`), the registry (`registry`), answers surveys
 //! (`survey`), says who is present (`presence`), publishes what backends put into the ingest stream (`ingest`) and writes
 //! events (`events`). Hearing is apart from saying so that a slow worker, which holds the first thread back on purpose,
@@ -9,30 +9,35 @@
 mod access;
 mod archive;
 mod backoff;
+mod counts;
 mod events;
 mod health;
 mod hear;
 mod ingest;
 mod lane;
+mod lanes;
 mod library;
 mod log;
+mod parts;
+mod place;
 mod pool;
 mod presence;
 mod publish;
 mod registry;
+mod rendezvous;
 mod repair;
 mod router;
 mod script;
 mod sentinel;
 mod server;
 mod sieve;
+mod standing;
 mod stream;
 mod survey;
 mod watching;
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -47,6 +52,7 @@ use self::health::Health;
 use self::hear::{Hear, Request};
 use self::ingest::Ingest;
 use self::lane::{Answer, Lane, LaneSender};
+use self::parts::Shared;
 use self::presence::{Presence, PresenceSender};
 use self::registry::Registry;
 use self::router::Ear;
@@ -68,7 +74,9 @@ const QUESTIONS: usize = 32;
 /// How long the end of a thread is waited for.
 const STOP_DEADLINE: Duration = Duration::from_secs(3);
 
-/// The Redis relay.
+pub(crate) use self::parts::RedisParts;
+
+/// A part of the Redis relay: all of it, over one server.
 pub(crate) struct RedisRelay {
     requests: mpsc::Sender<Request>,
     lane: LaneSender,
@@ -77,8 +85,6 @@ pub(crate) struct RedisRelay {
     health: Arc<Health>,
     registry: Arc<Registry>,
     archive: Arc<Archive>,
-    /// How many channels the node's workers want; kept by the interest.
-    wanted: Arc<AtomicUsize>,
     surveys: Arc<Surveys>,
     questions: Arc<Semaphore>,
     events: Option<Arc<Events>>,
@@ -97,11 +103,12 @@ struct Consumer {
 }
 
 impl RedisRelay {
-    pub(crate) fn start(
+    fn start(
         settings: RedisSettings,
         rules: &Arc<Rules>,
         identity: Identity,
         sink: Arc<dyn Sink>,
+        shared: &Shared,
     ) -> Result<Self, RelayError> {
         let refuse = |key: &str, what: String| RelayError::Settings(format!("relay.redis.{key}: {what}"));
         RedisSettings::check_prefix(&settings.prefix)
@@ -146,11 +153,11 @@ impl RedisRelay {
                 rules,
                 sink: &sink,
             };
-            let consumer = Ingest::new(&parts, lane_sender.clone(), stopping);
+            let consumer = Ingest::new(&parts, lane_sender.clone(), shared.lanes.clone(), stopping);
             Consumer { stop, ended: Mutex::new(Some(say.spawn(consumer.run()))) }
         });
         let interest = Interest::new(settings.linger, Arc::clone(rules));
-        let wanted = interest.wanted();
+        shared.counts.add(interest.wanted());
         let archive = Arc::new(Archive::new(pool.clone(), &names, rules, settings.max_publication_bytes));
         let registry = Arc::new(Registry::new(
             pool,
@@ -159,7 +166,7 @@ impl RedisRelay {
             settings.heartbeat,
             settings.command_timeout,
             Arc::clone(&sink),
-            Arc::clone(&wanted),
+            shared.counts.clone(),
         ));
         let answering = survey::Answering::new(
             &surveys,
@@ -209,7 +216,6 @@ impl RedisRelay {
             health,
             registry,
             archive,
-            wanted,
             surveys,
             questions: Arc::new(Semaphore::new(QUESTIONS)),
             events,
@@ -292,10 +298,6 @@ impl RedisRelay {
             surveys.ask(&lane, &names, nodes.into_iter().map(|node| node.id)).await
         })
         .await
-    }
-
-    pub(crate) fn channel_count(&self) -> usize {
-        self.wanted.load(Ordering::Relaxed)
     }
 
     pub(crate) fn status(&self) -> Status {

@@ -5,13 +5,13 @@
 //! three heartbeats: a node is alive while that key is there.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ::redis::{Pipeline, RedisResult};
 use deadpool_redis::Connection;
 use tokio::sync::Notify;
 
+use super::counts::Counts;
 use super::pool::Pool;
 use super::server;
 use crate::names::Names;
@@ -34,7 +34,7 @@ pub(super) struct Registry {
     timeout: Duration,
     sink: Arc<dyn Sink>,
     /// How many channels the node's workers want.
-    wanted: Arc<AtomicUsize>,
+    wanted: Counts,
     hurry: Notify,
     complaint: Sparse,
 }
@@ -47,7 +47,7 @@ impl Registry {
         heartbeat: Duration,
         timeout: Duration,
         sink: Arc<dyn Sink>,
-        wanted: Arc<AtomicUsize>,
+        wanted: Counts,
     ) -> Self {
         let complaint = Sparse::new(Duration::from_secs(10));
         Self { pool, names, identity, heartbeat, timeout, sink, wanted, hurry: Notify::new(), complaint }
@@ -75,7 +75,7 @@ impl Registry {
     }
 
     fn describe(&self) -> NodeInfo {
-        self.identity.describe(self.sink.report(), self.wanted.load(Ordering::Relaxed))
+        self.identity.describe(self.sink.report(), self.wanted.sum())
     }
 
     async fn beat(&self) -> Result<(), RelayError> {

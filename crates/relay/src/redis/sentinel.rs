@@ -14,6 +14,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
 use super::access::{Access, Credentials, refuse};
+use super::place::Place;
 use crate::relay::RelayError;
 use crate::settings::SentinelSettings;
 
@@ -26,13 +27,6 @@ pub(super) struct Sentinels {
     nodes: Vec<Client>,
     /// How long one may take to answer, connecting included.
     patience: Duration,
-}
-
-/// Where the master is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) host: String,
-    pub(super) port: u16,
 }
 
 /// What one sentinel knows.

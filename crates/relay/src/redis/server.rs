@@ -8,18 +8,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
-use ::redis::{
-    AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, ProtocolVersion, RedisError, ServerErrorKind,
-    Value,
-};
+use ::redis::{ConnectionInfo, ProtocolVersion, RedisError, ServerErrorKind, Value};
 use deadpool_redis::PoolError;
 use rustls::ClientConfig;
 use tokio::task::AbortHandle;
 
 use super::access::{self, Access, Credentials};
-use super::pool::Pool;
+use super::pool::{self, Pool};
 use super::router::{Ear, Line, Router};
-use super::sentinel::{self, Sentinels};
+use super::sentinel::Sentinels;
 use super::sieve::Sieve;
 use super::stream;
 use crate::relay::RelayError;
@@ -69,9 +66,12 @@ impl Server {
                 let address = format!("{} by sentinel", sentinels.name());
                 (Location::Elected { sentinels, like, known: Mutex::default() }, address)
             }
+            Topology::Shards(_) => {
+                return Err(access::refuse("shards", "each is a relay's part of its own".to_owned()));
+            }
         };
         let (Location::Fixed(like) | Location::Elected { like, .. }) = &location;
-        let tls = matches!(like.addr(), ConnectionAddr::TcpTls { .. });
+        let tls = access::is_tls(like.addr());
         Ok(Self {
             tls: tls.then(|| stream::tls(access.authorities())),
             location,
@@ -83,7 +83,7 @@ impl Server {
 
     /// Connections for commands.
     pub(super) fn pool(self: &Arc<Self>) -> Pool {
-        Pool::new(Arc::clone(self))
+        Pool::to(Arc::clone(self))
     }
 
     /// Whether it may be elsewhere tomorrow.
@@ -137,7 +137,8 @@ impl Server {
             let router = Router::new(ear, Arc::clone(&line));
             let sieve = Sieve::new(stream, router.clone());
             let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-            let config = self.timeouts().set_response_timeout(None).set_push_sender(router);
+            let config =
+                pool::timeouts(self.command_timeout).set_response_timeout(None).set_push_sender(router);
             let (connection, driver) = MultiplexedConnection::new_with_config(&redis, sieve, config)
                 .await
                 .map_err(|error| away(&error))?;
@@ -157,24 +158,14 @@ impl Server {
     /// Ends the connection when the sentinels name another master: a demoted one may go on answering.
     fn follow(&self, info: &ConnectionInfo, line: Arc<Line>) -> Option<AbortHandle> {
         let Location::Elected { sentinels, .. } = &self.location else { return None };
-        let (ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. }) = info.addr()
-        else {
-            return None;
-        };
-        let place = sentinel::Place { host: host.clone(), port: *port };
+        let place = access::place(info.addr())?;
         let sentinels = Arc::clone(sentinels);
         let following = tokio::spawn(async move {
             sentinels.leave(&place).await;
-            tracing::warn!(master = sentinels.name(), left = ?place, "sentinel names another master");
+            tracing::warn!(master = sentinels.name(), left = %place, "sentinel names another master");
             line.gone.notify_one();
         });
         Some(following.abort_handle())
-    }
-
-    pub(super) fn timeouts(&self) -> AsyncConnectionConfig {
-        AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.command_timeout))
-            .set_response_timeout(Some(self.command_timeout))
     }
 }
 

@@ -63,6 +63,13 @@ impl RedisServer {
         redis::cmd(words[0]).arg(&words[1..]).query(&mut self.backend()).expect("redis takes the command")
     }
 
+    /// What a server says that may be gone, or busy with something else.
+    pub fn says(&self, words: &[&str]) -> Option<String> {
+        let client = redis::Client::open(self.url()).expect("a url");
+        let mut connection = client.get_connection_with_timeout(SOON).ok()?;
+        redis::cmd(words[0]).arg(&words[1..]).query(&mut connection).ok()
+    }
+
     /// How many connections have subscribed to the raw channel.
     pub fn subscribers(&self, raw: &str) -> u64 {
         let (_, count): (String, u64) = self.command(&["PUBSUB", "NUMSUB", raw]);

@@ -235,3 +235,36 @@ fn sentinels_are_named_instead_of_a_server() {
         assert!(found.advice.contains(advice), "{found}");
     }
 }
+
+#[test]
+fn shards_are_named_instead_of_a_server() {
+    let shards = ("relay.redis.shards", "redis://a/1,redis://b:6380");
+    let loaded = with_flags(&[("relay.kind", "redis"), shards]).unwrap();
+    let RelaySettings::Redis(redis) = &loaded.settings.relay else { panic!("memory") };
+    let urls = ["redis://a/1", "redis://b:6380"].map(str::to_owned);
+    assert_eq!(redis.topology, Topology::Shards(urls.to_vec()));
+    with_yaml(&loaded.effective).unwrap();
+    for (pairs, key, advice) in [
+        (&[shards, ("relay.redis.url", "redis://c")][..], "relay.redis.url", "relay.redis.shards is set too"),
+        (
+            &[shards, ("relay.redis.sentinel.nodes", "redis://s"), ("relay.redis.sentinel.master", "m")],
+            "relay.redis.sentinel.nodes",
+            "relay.redis.shards is set too",
+        ),
+        (&[("relay.redis.shards", "redis://a")], "relay.redis.shards", "set relay.redis.url instead"),
+        (&[("relay.redis.shards", "redis://a,redis://a")], "relay.redis.shards", "twice"),
+        (&[("relay.redis.shards", "redis://a,rediss://b")], "relay.redis.shards", "throughout"),
+        (&[("relay.redis.shards", "redis://a,b:1")], "relay.redis.shards[1]", "must be redis://"),
+        (
+            &[("relay.redis.shards", "redis://a,redis://:hush@b")],
+            "relay.redis.shards[1]",
+            "keys of their own",
+        ),
+    ] {
+        let problems = with_flags(pairs).unwrap_err();
+        assert!(!problems.to_string().contains("hush"), "{problems}");
+        let found = problems.0.iter().find(|problem| problem.key == key);
+        let found = found.unwrap_or_else(|| panic!("no problem of {key} in {problems}"));
+        assert!(found.advice.contains(advice), "{found}");
+    }
+}
