@@ -372,6 +372,37 @@ fn calls(server: &RedisServer) -> BTreeMap<String, (u64, u64)> {
 }
 
 #[tokio::test]
+async fn a_thousand_who_ask_at_once_make_redis_read_it_a_few_times() {
+    let server = RedisServer::start();
+    let (relay, _) = node("n1", settings(&server.url()));
+    for n in 0..500 {
+        enter(&relay, "room:a", &format!("c{n:03}"), "ada");
+    }
+    assert_eq!(stats(&relay, "room:a").await, (500, 1));
+    let _: String = server.command(&["CONFIG", "RESETSTAT"]);
+    let (relay, everyone) = (&relay, (0..1000).map(|_| relay.presence(channel("room:a"))));
+    for answer in futures_util::future::join_all(everyone).await {
+        assert_eq!(answer.expect("known").len(), 500);
+    }
+    let reads = calls(&server)["hvals"].0;
+    assert!(reads < 20, "{reads} readings for a thousand");
+    assert_eq!(stats(relay, "room:a").await, (500, 1));
+}
+
+#[tokio::test]
+async fn what_is_too_long_to_be_told_is_left_out() {
+    let server = RedisServer::start();
+    let (relay, recorder) = node("n1", settings(&server.url()));
+    joined(&relay, &recorder, 0, "room:a");
+    let long = format!("\"{}\"", "x".repeat(70_000));
+    let info = ClientInfo { conn_info: long.into(), ..client("c1", "ada") };
+    relay.enter(channel("room:a"), info).expect("room");
+    let join = recorder.wait("the join", |r| r.joins_said(0, "room:a").first().cloned());
+    assert_eq!(join, client("c1", "ada"));
+    assert_eq!(relay.presence(channel("room:a")).await.expect("known"), [join]);
+}
+
+#[tokio::test]
 async fn joins_are_told_where_the_namespace_says_so_whoever_writes_them() {
     let server = RedisServer::start();
     let (relay, recorder) = node("n1", settings(&server.url()));

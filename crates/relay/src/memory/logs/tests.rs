@@ -1,3 +1,4 @@
+//! What all histories take, which goes first, and what expires when.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use bytes::Bytes;

@@ -67,6 +67,14 @@ impl Command {
 }
 
 impl What {
+    /// How many bytes it has, about.
+    pub(super) const fn bytes(&self) -> usize {
+        match self {
+            Self::Enter { known, .. } => known.info.len(),
+            _ => 0,
+        }
+    }
+
     /// Of how many sessions it speaks.
     pub(super) fn sessions(&self) -> usize {
         match self {

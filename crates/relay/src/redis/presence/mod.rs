@@ -12,20 +12,21 @@ mod rooms;
 mod sender;
 
 use std::collections::VecDeque;
+use std::collections::hash_map::Entry;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ::redis::{Pipeline, Value};
-use ahash::AHashSet;
+use ahash::{AHashMap, AHashSet};
 use deadpool_redis::Connection;
 use tidegate_protocol::ChannelName;
 use tokio::sync::{mpsc, watch};
 
 use self::command::{Command, What, bytes, more_expired, number, unexpected};
 use self::rooms::{Rooms, Word};
-use self::sender::Message;
 pub(super) use self::sender::PresenceSender;
+use self::sender::{Message, Question};
 use super::backoff::Backoff;
 use super::lane::unanswered;
 use super::pool::Pool;
@@ -40,6 +41,8 @@ use crate::sparse::Sparse;
 
 /// How many sessions one batch speaks of.
 const BATCH: usize = 512;
+/// At how many bytes of what is known of them it takes no further one.
+const BATCH_BYTES: usize = 1024 * 1024;
 /// How many sessions one command refreshes.
 const REFRESHED: usize = 256;
 /// How long the node's sessions may take to leave when it stops.
@@ -325,21 +328,42 @@ impl Presence {
         }
     }
 
+    /// Takes a batch from the work. Questions go last, each once however many ask it: a thousand clients that come at once
+    /// and want to know who is there make Redis read it once.
+    fn next_batch(&mut self) -> Vec<Command> {
+        let (mut batch, mut sessions, mut bytes) = (Vec::new(), 0, 0);
+        let mut asked: AHashMap<_, Question> = AHashMap::new();
+        while sessions < BATCH
+            && bytes < BATCH_BYTES
+            && let Some(Command { channel, what }) = self.work.pop_front()
+        {
+            sessions += what.sessions();
+            bytes += what.bytes();
+            match what {
+                What::Ask(question) => match asked.entry((channel, std::mem::discriminant(&question))) {
+                    Entry::Occupied(mut same) => same.get_mut().join(question),
+                    Entry::Vacant(first) => drop(first.insert(question)),
+                },
+                what => batch.push(Command { channel, what }),
+            }
+        }
+        let ask = |((channel, _), question)| Command { channel, what: What::Ask(question) };
+        batch.extend(asked.into_iter().map(ask));
+        batch
+    }
+
     /// Sends one batch of the work. An error means that the connection is not to be used again.
     async fn exchange(&mut self, connection: &mut Connection) -> Result<(), RelayError> {
-        let (mut sent, mut pipeline, mut sessions) = (Vec::new(), Pipeline::new(), 0);
-        let now = Instant::now();
-        let deadline = self.deadline(now);
-        while sessions < BATCH
-            && let Some(command) = self.work.pop_front()
-        {
-            sessions += command.what.sessions();
-            let told = self.rules.of(&command.channel).join_leave;
-            pipeline.add_command(command.call(&self.names, self.ttl, told, deadline));
-            sent.push(command);
-        }
+        let sent = self.next_batch();
         if sent.is_empty() {
             return Ok(());
+        }
+        let now = Instant::now();
+        let deadline = self.deadline(now);
+        let mut pipeline = Pipeline::with_capacity(sent.len() + 1);
+        for command in &sent {
+            let told = self.rules.of(&command.channel).join_leave;
+            pipeline.add_command(command.call(&self.names, self.ttl, told, deadline));
         }
         pipeline.cmd("TIME");
         let result = connection.send_packed_commands(&pipeline, 0, sent.len() + 1).await;

@@ -19,6 +19,9 @@ use crate::relay::{Busy, PresenceStats, RelayError};
 const QUEUE_ITEMS: usize = 16 * 1024;
 /// How many bytes of what is known of clients may wait.
 const QUEUE_BYTES: usize = 32 * 1024 * 1024;
+/// What is known of a client beyond this is left out: it would not fit into an envelope's header.
+const MOST_INFO: usize = envelope::MAX_HEADER_BYTES - 64;
+
 type Reply<T> = oneshot::Sender<Result<T, RelayError>>;
 
 /// What one waits for the task to take.
@@ -28,10 +31,10 @@ pub(super) enum Message {
     Ask { channel: ChannelName, question: Question },
 }
 
-/// What is asked of a channel.
+/// What is asked of a channel, and who waits for the answer: all who ask for the same share it.
 pub(super) enum Question {
-    Everyone(Reply<Vec<ClientInfo>>),
-    Stats(Reply<PresenceStats>),
+    Everyone(Vec<Reply<Arc<[ClientInfo]>>>),
+    Stats(Vec<Reply<PresenceStats>>),
 }
 
 /// The way in.
@@ -50,7 +53,11 @@ impl PresenceSender {
     }
 
     pub(in crate::redis) fn enter(&self, channel: ChannelName, client: ClientInfo) -> Result<(), Busy> {
-        let info = Bytes::from(envelope::write_info(&client));
+        let mut info = Bytes::from(envelope::write_info(&client));
+        if info.len() > MOST_INFO {
+            let bare = ClientInfo { conn_info: Bytes::new(), chan_info: Bytes::new(), ..client.clone() };
+            info = envelope::write_info(&bare).into();
+        }
         let _claim = self.budget.claim(info.len()).ok_or(Busy)?;
         let known = Known { info, user: client.user };
         self.send(Message::Enter { channel, client: client.client, known, _claim })
@@ -64,11 +71,12 @@ impl PresenceSender {
         &self,
         channel: ChannelName,
     ) -> Result<Vec<ClientInfo>, RelayError> {
-        self.ask(channel, Question::Everyone).await
+        // Copied here and not by the task, which others wait for.
+        self.ask(channel, |reply| Question::Everyone(vec![reply])).await.map(|everyone| everyone.to_vec())
     }
 
     pub(in crate::redis) async fn stats(&self, channel: ChannelName) -> Result<PresenceStats, RelayError> {
-        self.ask(channel, Question::Stats).await
+        self.ask(channel, |reply| Question::Stats(vec![reply])).await
     }
 
     async fn ask<T>(
@@ -92,11 +100,19 @@ impl PresenceSender {
 }
 
 impl Question {
-    // Whoever asked may have given up.
+    /// Adds those who wait for the answer to another question of the same kind.
+    pub(super) fn join(&mut self, other: Self) {
+        match (self, other) {
+            (Self::Everyone(replies), Self::Everyone(more)) => replies.extend(more),
+            (Self::Stats(replies), Self::Stats(more)) => replies.extend(more),
+            (_, other) => other.fail(unexpected()),
+        }
+    }
+
     pub(super) fn fail(self, error: RelayError) {
         match self {
-            Self::Everyone(reply) => drop(reply.send(Err(error))),
-            Self::Stats(reply) => drop(reply.send(Err(error))),
+            Self::Everyone(replies) => tell(replies, Err(error)),
+            Self::Stats(replies) => tell(replies, Err(error)),
         }
     }
 
@@ -104,16 +120,21 @@ impl Question {
     pub(super) fn answer(self, parts: &[Value]) {
         let count = |value: &Value| if let Value::Int(n) = value { u64::try_from(*n).ok() } else { None };
         match (self, parts) {
-            (Self::Everyone(reply), [_, Value::Array(found)]) => {
+            (Self::Everyone(replies), [_, Value::Array(found)]) => {
                 let info = |value: &Value| envelope::read_info(&Bytes::copy_from_slice(bytes(value)?));
-                drop(reply.send(Ok(found.iter().filter_map(info).collect())));
+                tell(replies, Ok(found.iter().filter_map(info).collect()));
             }
-            (Self::Stats(reply), [_, clients, users]) => {
+            (Self::Stats(replies), [_, clients, users]) => {
                 let stats =
                     count(clients).zip(count(users)).map(|(clients, users)| PresenceStats { clients, users });
-                drop(reply.send(stats.ok_or_else(unexpected)));
+                tell(replies, stats.ok_or_else(unexpected));
             }
             (question, _) => question.fail(unexpected()),
         }
     }
+}
+
+/// Whoever asked may have given up.
+fn tell<T: Clone>(replies: Vec<Reply<T>>, answer: Result<T, RelayError>) {
+    replies.into_iter().for_each(|reply| drop(reply.send(answer.clone())));
 }
