@@ -1,14 +1,18 @@
 //! What a client's commands mean.
+//!
+//! Not here: what it asks of a channel beside its subscription (`asking`).
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tidegate_protocol::codec::json;
 use tidegate_protocol::command::{Connect, Subscribe};
 use tidegate_protocol::reply::ConnectResult;
-use tidegate_protocol::{ChannelName, ClientInfo, Codec, Command, Disconnect, ErrorCode, Reply, Request};
+use tidegate_protocol::{
+    ChannelName, Codec, Command, Disconnect, Epoch, ErrorCode, Position, Reply, Request,
+};
 use uuid::Uuid;
 
+use crate::channels::Waiter;
 use crate::effect::Effect;
 use crate::membership::Standing;
 use crate::policy::{Authenticator, Namespace, Refusal, Right};
@@ -28,7 +32,7 @@ enum Next {
 }
 
 /// What a command of a connected session leads to: a reply, no reply now, or an error.
-type Answer = Result<Option<Reply<'static>>, ErrorCode>;
+pub(crate) type Answer = Result<Option<Reply<'static>>, ErrorCode>;
 
 /// The replies to the commands of one message, encoded one behind the other.
 struct Replies {
@@ -158,28 +162,28 @@ impl Shard {
                 self.pong(session.index);
                 Ok(None)
             }
-            Request::Subscribe(subscribe) => self.subscribe(session.index, id, &subscribe),
+            Request::Subscribe(subscribe) => self.subscribe(session.index, id, &subscribe, replies),
             Request::Unsubscribe { channel } => self.unsubscribe(session.index, &channel, replies),
             Request::Publish { channel, data } => self.publish(session, id, &channel, data),
             Request::Ping => Ok(Some(Reply::Ping)),
             // No handler takes messages yet, and they have no reply.
             Request::Send { .. } => Ok(None),
-            Request::Presence { .. }
-            | Request::PresenceStats { .. }
-            | Request::History { .. }
-            | Request::Rpc { .. }
-            | Request::Refresh { .. }
-            | Request::SubRefresh { .. } => Err(ErrorCode::NotAvailable),
+            Request::History(history) => self.ask_history(session, id, &history),
+            Request::Presence { channel } => self.ask_presence(session, id, &channel),
+            Request::PresenceStats { channel } => self.ask_presence_stats(session, id, &channel),
+            Request::Rpc { .. } | Request::Refresh { .. } | Request::SubRefresh { .. } => {
+                Err(ErrorCode::NotAvailable)
+            }
             // A second connect has ended the session before it came here.
             Request::Connect(_) => Err(ErrorCode::BadRequest),
         }
     }
 
-    fn subscribe(&mut self, index: u32, id: u32, subscribe: &Subscribe<'_>) -> Answer {
+    fn subscribe(&mut self, index: u32, id: u32, subscribe: &Subscribe<'_>, replies: &mut Replies) -> Answer {
         let (name, namespace) = self.channel(&subscribe.channel)?;
-        // Subscription tokens and history do not exist yet. An SDK asks to recover only if an earlier reply offered
-        // it; `positioned`, `recoverable` and `join_leave` are wishes, which the reply does not grant.
-        if !subscribe.token.is_empty() || subscribe.recover {
+        // Subscription tokens do not exist yet. `positioned`, `recoverable` and `join_leave` are wishes: the namespace
+        // decides.
+        if !subscribe.token.is_empty() {
             return Err(ErrorCode::NotAvailable);
         }
         if self.is_subscribed(index, name.as_str()) {
@@ -192,8 +196,14 @@ impl Shard {
         if !self.has_room(index) {
             return Err(ErrorCode::LimitExceeded);
         }
-        match self.enter(index, Some(id), name) {
-            Some(Standing::Now) => Ok(Some(Reply::Subscribe(Default::default()))),
+        let since = subscribe
+            .recover
+            .then(|| Box::new(Position { offset: subscribe.offset, epoch: Epoch::new(&subscribe.epoch) }));
+        match self.enter(Waiter { session: index, id: Some(id), since }, name) {
+            Some(Standing::Now(told)) => {
+                replies.add(id, &Reply::Subscribe(told.result(&[])));
+                Ok(None)
+            }
             Some(Standing::Later) => Ok(None),
             None => Err(ErrorCode::Internal),
         }
@@ -216,18 +226,13 @@ impl Shard {
         }
         let data = json::payload(data).map_err(|_| ErrorCode::BadRequest)?;
         let Some(connected) = self.sessions.connected_at(index) else { return Err(ErrorCode::Internal) };
-        let info = ClientInfo {
-            user: connected.user.to_string(),
-            client: connected.client.to_string(),
-            conn_info: Bytes::new(),
-            chan_info: Bytes::new(),
-        };
+        let info = connected.info();
         self.effects.push(Effect::Publish { session, id, channel, data, info });
         Ok(None)
     }
 
     /// A channel by the name a client gave, and what is allowed in it.
-    fn channel(&self, name: &str) -> Result<(ChannelName, Namespace), ErrorCode> {
+    pub(crate) fn channel(&self, name: &str) -> Result<(ChannelName, Namespace), ErrorCode> {
         let known = self.channels.find(name).and_then(|slot| self.channels.name(slot));
         let name = match known {
             Some(known) => known.clone(),
@@ -237,7 +242,7 @@ impl Shard {
         Ok((name, namespace))
     }
 
-    fn may(&self, index: u32, right: Right, is_subscriber: impl FnOnce() -> bool) -> bool {
+    pub(crate) fn may(&self, index: u32, right: Right, is_subscriber: impl FnOnce() -> bool) -> bool {
         match right {
             Right::Anyone => true,
             Right::Authenticated => {

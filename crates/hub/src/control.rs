@@ -4,6 +4,7 @@ use tidegate_protocol::control::{DisconnectControl, SubscriptionControl};
 use tidegate_protocol::{ChannelName, Control, Disconnect, Push, Reply, UnsubscribeCode};
 use uuid::Uuid;
 
+use crate::channels::Waiter;
 use crate::membership::Standing;
 use crate::shard::{SessionKey, Shard};
 
@@ -47,8 +48,9 @@ impl Shard {
             if self.is_subscribed(index, name.as_str()) || !self.has_room(index) {
                 continue;
             }
-            if self.enter(index, None, name.clone()) == Some(Standing::Now) {
-                self.send_push(index, &Push::Subscribe(name.as_str(), Default::default()));
+            let waiter = Waiter { session: index, id: None, since: None };
+            if let Some(Standing::Now(told)) = self.enter(waiter, name.clone()) {
+                self.send_push(index, &Push::Subscribe(name.as_str(), told.result(&[])));
             }
         }
     }

@@ -1,7 +1,7 @@
 //! What a shard asks of the world around it.
 
 use bytes::Bytes;
-use tidegate_protocol::{ChannelName, ClientInfo, Disconnect};
+use tidegate_protocol::{ChannelName, ClientInfo, Disconnect, Epoch, Position, Publication};
 
 use crate::shard::SessionKey;
 
@@ -26,6 +26,42 @@ pub enum Effect {
         /// Who the publisher is, as subscribers will see it.
         info: ClientInfo,
     },
+    /// A client came back: ask the relay for what it missed, then call `Shard::recovered` with the same session, id and
+    /// channel, in order with what is delivered.
+    Recover {
+        /// Who asked.
+        session: SessionKey,
+        /// The command's id.
+        id: u32,
+        /// In which channel.
+        channel: ChannelName,
+        /// The last that it has seen.
+        since: Position,
+    },
+    /// A client asks something that needs no order with anything else: find the answer, then call `Shard::answered` with
+    /// the same session and id.
+    Ask {
+        /// Who asked.
+        session: SessionKey,
+        /// The command's id, which the reply must carry.
+        id: u32,
+        /// What is asked.
+        question: Question,
+    },
+    /// A session is present in a channel from now on: tell the relay.
+    Enter {
+        /// Where.
+        channel: ChannelName,
+        /// Who it is.
+        info: ClientInfo,
+    },
+    /// A session is not present in a channel any more: tell the relay. In order with `Enter`.
+    Exit {
+        /// Where.
+        channel: ChannelName,
+        /// The session's id.
+        client: String,
+    },
     /// The session has ended and its Close frame is in its outbox: write it out, close the socket, then call
     /// `Shard::remove`. Comes once for each session that the shard ends.
     Ended {
@@ -33,5 +69,46 @@ pub enum Effect {
         session: SessionKey,
         /// Why.
         reason: Disconnect,
+    },
+}
+
+/// What a client asks of a channel.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Question {
+    /// What was said in it.
+    History {
+        /// The channel.
+        channel: ChannelName,
+        /// At most so many publications; `None`: all.
+        limit: Option<usize>,
+        /// From behind this offset, of this epoch where one is given; in reverse from before it.
+        since: Option<(u64, Option<Epoch>)>,
+        /// The newest first.
+        reverse: bool,
+    },
+    /// Who is there.
+    Presence(ChannelName),
+    /// How many are there.
+    PresenceStats(ChannelName),
+}
+
+/// What was found for a `Question`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Found {
+    /// What was said.
+    History {
+        /// In the order that was asked for.
+        publications: Vec<Publication>,
+        /// The newest of the channel.
+        position: Position,
+    },
+    /// Who is there.
+    Presence(Vec<ClientInfo>),
+    /// How many are there.
+    PresenceStats {
+        /// Sessions.
+        clients: u32,
+        /// Users.
+        users: u32,
     },
 }

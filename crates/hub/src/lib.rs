@@ -6,6 +6,7 @@
 //!
 //! Not here: how publications travel between nodes (`tidegate-relay`), how bytes reach a socket (`tidegate-gateway`).
 
+mod asking;
 pub mod broadcast;
 mod channels;
 mod commands;
@@ -16,6 +17,7 @@ mod liveness;
 mod membership;
 pub mod outbox;
 pub mod policy;
+pub mod recovery;
 mod session;
 mod sessions;
 pub mod shard;
@@ -24,9 +26,10 @@ pub mod tally;
 pub mod tick;
 
 pub use broadcast::Broadcast;
-pub use effect::Effect;
+pub use effect::{Effect, Found, Question};
 pub use outbox::Outbox;
 pub use policy::{Authenticator, Delivery, History, Identity, Namespace, Policy, Presence, Refusal, Right};
+pub use recovery::Recovered;
 pub use shard::{Opening, SessionKey, Shard};
 pub use table::Table;
 pub use tally::Tally;

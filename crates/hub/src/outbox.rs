@@ -126,12 +126,16 @@ impl Outbox {
 
     /// Adds a frame of this session alone, unless the outbox would then hold more than `max` bytes.
     pub(crate) fn push_own(&mut self, opcode: Opcode, payload: &[u8], max: usize) -> Result<(), Full> {
-        let frame = payload.len() + MAX_HEADER_BYTES;
-        if self.weight() + frame + size_of::<Chunk>() > max {
+        if !self.has_room(payload.len(), max) {
             return Err(Full);
         }
-        self.append(frame, |out| frame::encode(opcode, payload, out));
+        self.append(payload.len() + MAX_HEADER_BYTES, |out| frame::encode(opcode, payload, out));
         Ok(())
+    }
+
+    /// Whether a frame of a payload of so many bytes would leave the outbox with `max` bytes or fewer.
+    pub(crate) fn has_room(&self, payload: usize, max: usize) -> bool {
+        self.weight() + payload + MAX_HEADER_BYTES + size_of::<Chunk>() <= max
     }
 
     /// Adds the Close frame, whatever the outbox holds.

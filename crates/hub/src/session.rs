@@ -59,13 +59,44 @@ pub(crate) enum Heart {
     Awaiting,
 }
 
-/// A session's interest in a channel, which stands or waits for the relay, as the channel's state says.
+/// A session's interest in a channel, which stands or waits for the relay, as the channel's state and the place say.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Subscription {
     /// The channel's slot.
     pub(crate) channel: u32,
-    /// The session's place in the channel's list.
-    pub(crate) place: u32,
+    /// Where the session is in the channel's lists.
+    pub(crate) place: Place,
+}
+
+/// A place in one of a channel's two lists: its members, or waiters until the relay hears it; those who wait for what
+/// they missed. Four bytes, for every subscription has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place(u32);
+
+impl Place {
+    /// Marks places in the list of those who wait for what they missed. Lists are bounded by the number of sessions, far
+    /// below 2^31.
+    const RECOVERING: u32 = 1 << 31;
+
+    /// A place among the members or waiters.
+    pub(crate) fn new(at: usize) -> Self {
+        Self(u32::try_from(at).unwrap_or(u32::MAX) & !Self::RECOVERING)
+    }
+
+    /// A place among those who wait for what they missed.
+    pub(crate) fn recovering(at: usize) -> Self {
+        Self(Self::new(at).0 | Self::RECOVERING)
+    }
+
+    /// Where in its list it is.
+    pub(crate) const fn at(self) -> usize {
+        (self.0 & !Self::RECOVERING) as usize
+    }
+
+    /// Where in the list of those who wait for what they missed, if it is in that.
+    pub(crate) fn recovers(self) -> Option<usize> {
+        (self.0 & Self::RECOVERING != 0).then(|| self.at())
+    }
 }
 
 /// The subscriptions of a session, in no order.
@@ -107,8 +138,8 @@ impl Subscriptions {
         self.0.len()
     }
 
-    /// The place in a channel's list, if the session is in it.
-    pub(crate) fn place(&self, channel: u32) -> Option<u32> {
+    /// The place in a channel's lists, if the session is in one.
+    pub(crate) fn place(&self, channel: u32) -> Option<Place> {
         self.0.iter().find(|subscription| subscription.channel == channel).map(|found| found.place)
     }
 
@@ -116,8 +147,8 @@ impl Subscriptions {
         self.0.push(subscription);
     }
 
-    /// Notes that the session's entry in a channel's list has another place now.
-    pub(crate) fn moved(&mut self, channel: u32, place: u32) {
+    /// Notes that the session has another place in a channel's lists now.
+    pub(crate) fn moved(&mut self, channel: u32, place: Place) {
         if let Some(found) = self.0.iter_mut().find(|subscription| subscription.channel == channel) {
             found.place = place;
         }
@@ -159,7 +190,7 @@ mod tests {
     fn subscriptions_give_their_heap_back() {
         let mut subscriptions = Subscriptions::default();
         for channel in 0..10 {
-            subscriptions.add(Subscription { channel, place: 0 });
+            subscriptions.add(Subscription { channel, place: Place::new(0) });
         }
         assert!(subscriptions.0.spilled());
         for channel in 0..8 {

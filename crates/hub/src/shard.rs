@@ -1,22 +1,23 @@
 //! One worker's sessions and channels: how sessions open and end, and what reaches their outboxes.
 //!
-//! Not here: what a client's commands mean (`commands`), entering and leaving channels (`membership`), pings and
-//! deadlines (`liveness`), what backends ask (`control`).
+//! Not here: what a client's commands mean (`commands`, `asking`), entering and leaving channels (`membership`,
+//! `recovery`), pings and deadlines (`liveness`), what backends ask (`control`).
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tidegate_protocol::frame::{self, Opcode};
-use tidegate_protocol::{ChannelName, Codec, Control, Disconnect, ErrorCode, Reply};
+use tidegate_protocol::{ChannelName, Codec, Control, Disconnect, ErrorCode, Position, Reply};
 
 use crate::broadcast::{Broadcast, Run};
 use crate::channels::Channels;
-use crate::effect::Effect;
+use crate::effect::{Effect, Found};
 use crate::outbox::{Full, Outbox};
 use crate::policy::{Authenticator, Policy};
+use crate::recovery::Recovered;
 use crate::session::{Session, State, opcode};
 use crate::sessions::Sessions;
-use crate::tally::{SENT_PUBLICATION, SENT_REPLY, Tally};
+use crate::tally::{SENT_REPLY, Tally};
 use crate::tick::Tick;
 
 /// The scratch buffer's size beyond which it is given back after use.
@@ -131,8 +132,9 @@ impl Shard {
     }
 
     /// The relay hears the channel now, or cannot. Answers one `Effect::Join`; after an error the channel is
-    /// forgotten without an `Effect::Leave`.
-    pub fn joined(&mut self, channel: &ChannelName, result: Result<(), ErrorCode>) {
+    /// forgotten without an `Effect::Leave`. In a channel with history, what is delivered from now on begins behind the
+    /// position.
+    pub fn joined(&mut self, channel: &ChannelName, result: Result<Option<Position>, ErrorCode>) {
         self.settle(channel, result);
     }
 
@@ -141,6 +143,29 @@ impl Shard {
     /// relay's answer to a join is out, for that will say how it stands.
     pub fn lost(&mut self, channel: &ChannelName) {
         self.lose(channel);
+    }
+
+    /// What the relay said may not have reached the shard, and nobody knows which channels it was about: all those with
+    /// history are lost, as by `lost`, and left.
+    pub fn missed(&mut self) {
+        self.lose_positioned();
+    }
+
+    /// The relay has found what a session missed, or could not. Answers one `Effect::Recover`; one that nobody waits for
+    /// any more changes nothing. Must come in order with `deliver`.
+    pub fn recovered(
+        &mut self,
+        session: SessionKey,
+        id: u32,
+        channel: &ChannelName,
+        result: Result<Recovered, ErrorCode>,
+    ) {
+        self.recover(session, id, channel, result);
+    }
+
+    /// What a session asked for was found, or not. Answers one `Effect::Ask`.
+    pub fn answered(&mut self, session: SessionKey, id: u32, result: Result<Found, ErrorCode>) {
+        self.tell(session, id, result);
     }
 
     /// The relay acknowledged a client's publication, or could not take it.
@@ -155,14 +180,15 @@ impl Shard {
         self.send_reply(session.index, id, &reply);
     }
 
-    /// Publications of one channel arrived, in this order: puts their frames, as one piece, into the outbox of each
-    /// member. Says how many outboxes were given something. All must be of the first one's channel.
+    /// Publications of one channel arrived, in this order, or joins and leaves: puts their frames, as one piece, into the
+    /// outbox of each member. Says how many outboxes were given something. All must be of the first one's channel, and
+    /// publications be apart from the others.
     pub fn deliver(&mut self, publications: &[Arc<Broadcast>]) -> usize {
         let Some(first) = publications.first() else { return 0 };
-        let Some(channel) = self.channels.find(first.publication().channel.as_str()) else { return 0 };
+        let Some(channel) = self.channels.find(first.channel().as_str()) else { return 0 };
         let run = Run::new(publications);
         let max = self.policy.outbox_max_bytes;
-        if self.channels.is_latest(channel) {
+        if self.channels.advance(channel, run.offset()) && first.is_publication() {
             self.each_member(channel, &run, |sessions, index| sessions.push_latest(index, channel, &run, max))
         } else {
             self.each_member(channel, &run, |sessions, index| {
@@ -179,10 +205,11 @@ impl Shard {
         mut push: impl FnMut(&mut Sessions, u32) -> Result<(), Full>,
     ) -> usize {
         let members = self.channels.members(channel).len();
+        let kind = run.kind();
         let mut slow = Vec::new();
         for &index in self.channels.members(channel) {
             match push(&mut self.sessions, index) {
-                Ok(()) => self.tally.sent[SENT_PUBLICATION] += run.len() as u64,
+                Ok(()) => self.tally.sent[kind] += run.len() as u64,
                 // Ending it changes the list of members, so it waits.
                 Err(_) => slow.push(index),
             }
@@ -315,7 +342,7 @@ impl Shard {
             State::Opening => {}
             State::Connected(connected) => {
                 for subscription in connected.subscriptions.iter() {
-                    self.take(subscription);
+                    self.take(subscription, connected.client);
                 }
             }
         }

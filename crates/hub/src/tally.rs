@@ -16,7 +16,22 @@ pub struct Tally {
     /// Of the publications put into outboxes, those that a newer one of their channel replaced, or that had no room
     /// beside those of other channels of newest values.
     pub conflated: u64,
+    /// Subscriptions that asked for what they missed, by `RECOVERIES` index.
+    pub recoveries: [u64; RECOVERIES.len()],
 }
+
+/// Labels of what came of asking for what was missed, in the order of `Tally::recoveries`: it was given, or there was
+/// none; it cannot be had, and the client was told; it could not be found out now.
+pub const RECOVERIES: [&str; 3] = ["recovered", "unrecovered", "failed"];
+
+/// The index of recoveries that gave everything in [`RECOVERIES`].
+pub(crate) const RECOVERED: usize = 0;
+
+/// The index of those that could not in [`RECOVERIES`].
+pub(crate) const UNRECOVERED: usize = 1;
+
+/// The index of those that came to nothing in [`RECOVERIES`].
+pub(crate) const FAILED: usize = 2;
 
 /// Labels of received commands, in the order of `Tally::received`.
 pub const COMMANDS: [&str; 13] = [
