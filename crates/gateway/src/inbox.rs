@@ -1,7 +1,8 @@
 //! What waits for a worker: a bounded queue from the relay's threads to the worker's own.
 //!
 //! Bounded in items and bytes. When it is full the sender blocks, so that back-pressure reaches Redis' socket; a worker
-//! that takes nothing for [`PATIENCE`] loses the item, which the caller counts.
+//! that takes nothing for [`PATIENCE`] loses the item, which the caller counts, and is told so before it can see anything
+//! that was put in later.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -27,6 +28,8 @@ struct Shared {
     bytes: AtomicUsize,
     woken: AtomicBool,
     notify: Notify,
+    /// Whether an item was lost since the worker asked.
+    missed: AtomicBool,
 }
 
 /// The relay's end.
@@ -42,20 +45,24 @@ pub(crate) struct Inbox<T> {
 }
 
 /// The worker did not take the item in time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Stuck;
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Stuck<T>(pub(crate) T);
 
 /// An inbox and the way into it.
 pub(crate) fn inbox<T>() -> (InboxSender<T>, Inbox<T>) {
     let (sender, receiver) = bounded(MAX_ITEMS);
-    let shared =
-        Arc::new(Shared { bytes: AtomicUsize::new(0), woken: AtomicBool::new(false), notify: Notify::new() });
+    let shared = Arc::new(Shared {
+        bytes: AtomicUsize::new(0),
+        woken: AtomicBool::new(false),
+        notify: Notify::new(),
+        missed: AtomicBool::new(false),
+    });
     (InboxSender { items: sender, shared: Arc::clone(&shared) }, Inbox { items: receiver, shared })
 }
 
 impl<T> InboxSender<T> {
     /// Puts an item in and wakes the worker.
-    pub(crate) fn send(&self, item: T, bytes: usize) -> Result<(), Stuck> {
+    pub(crate) fn send(&self, item: T, bytes: usize) -> Result<(), Stuck<T>> {
         self.put(item, bytes)?;
         self.wake();
         Ok(())
@@ -70,7 +77,7 @@ impl<T> InboxSender<T> {
 
     /// Puts an item in, waiting for room for at most [`PATIENCE`]. The worker is woken only to make room: whoever puts
     /// several items in calls [`InboxSender::wake`] after the last.
-    pub(crate) fn put(&self, item: T, bytes: usize) -> Result<(), Stuck> {
+    pub(crate) fn put(&self, item: T, bytes: usize) -> Result<(), Stuck<T>> {
         let mut item = (item, bytes);
         let mut deadline = None;
         loop {
@@ -83,13 +90,15 @@ impl<T> InboxSender<T> {
                         self.shared.bytes.fetch_sub(bytes, Ordering::AcqRel);
                         item = back;
                     }
-                    Err(TrySendError::Disconnected(_)) => return Err(Stuck),
+                    Err(TrySendError::Disconnected((item, _))) => return Err(Stuck(item)),
                 }
             }
             self.wake();
             let deadline = *deadline.get_or_insert_with(|| Instant::now() + PATIENCE);
             if Instant::now() >= deadline {
-                return Err(Stuck);
+                // Before anything else is put in: whoever takes that sees this.
+                self.shared.missed.store(true, Ordering::Release);
+                return Err(Stuck(item.0));
             }
             std::thread::park_timeout(RECHECK);
         }
@@ -100,6 +109,12 @@ impl<T> Inbox<T> {
     /// Waits until something was put in. Cancel safe.
     pub(crate) async fn ready(&self) {
         self.shared.notify.notified().await;
+    }
+
+    /// Whether an item was lost since the last call. Asked behind an item that was taken, it tells of every item that was to
+    /// come before that one.
+    pub(crate) fn missed(&self) -> bool {
+        self.shared.missed.load(Ordering::Acquire) && self.shared.missed.swap(false, Ordering::AcqRel)
     }
 
     /// Takes up to `most` items, or until `each` has had enough and returns false; says whether there may be more.
@@ -164,6 +179,25 @@ mod tests {
         assert_eq!(seen, 101);
         assert_eq!(sender.send(101, 1), Ok(()));
         assert_eq!(inbox.ready().now_or_never(), Some(()), "somebody has looked since");
+    }
+
+    #[test]
+    fn who_takes_what_came_after_a_lost_item_knows_of_the_loss() {
+        let (sender, inbox) = inbox();
+        assert_eq!(sender.send(0, MAX_BYTES + 1), Ok(()));
+        assert_eq!(sender.send(1, 1), Err(Stuck(1)), "nobody has taken anything");
+        assert!(!inbox.take(1000, |item| {
+            assert_eq!(item, 0);
+            true
+        }));
+        assert_eq!(sender.send(2, 1), Ok(()));
+        let mut missed = Vec::new();
+        inbox.take(1000, |item| {
+            missed.push((item, inbox.missed()));
+            true
+        });
+        assert_eq!(missed, [(2, true)]);
+        assert!(!inbox.missed(), "it is told once");
     }
 
     #[test]

@@ -13,15 +13,20 @@ use tidegate_relay::{
 };
 use tokio::sync::oneshot;
 
-use crate::inbox::{Inbox, InboxSender, inbox};
+use crate::inbox::{Inbox, InboxSender, Stuck, inbox};
 use crate::metrics::{Metrics, Source};
 
 /// What a worker finds in its inbox.
 pub(crate) enum Inbound {
-    /// A publication for the members of its channel.
-    Publication(Arc<Broadcast>, Instant),
-    /// The answer to `Effect::Join`.
-    Joined(ChannelName, Result<(), ErrorCode>),
+    /// A publication for the members of its channel, or somebody's join or leave.
+    Said(Arc<Broadcast>, Instant),
+    /// The answer to `Effect::Join`. In a box, as few of what comes are answers, and every place in an inbox is as large as
+    /// the largest of these.
+    Joined(ChannelName, Result<Option<Box<Position>>, ErrorCode>),
+    /// `Joined` came too late to be of use.
+    Unjoined(ChannelName),
+    /// The answer to `Effect::Recover`.
+    Recovered(Box<Recovery>),
     /// The channel is not heard any more.
     Lost(ChannelName),
     /// The answer to `Effect::Publish`.
@@ -32,6 +37,30 @@ pub(crate) enum Inbound {
     Channels(Arc<Gather>),
     /// Close everyone, spread over this time.
     Drain(Duration),
+}
+
+/// What came of a session's recovery.
+pub(crate) struct Recovery {
+    pub(crate) session: SessionKey,
+    pub(crate) id: u32,
+    pub(crate) channel: ChannelName,
+    pub(crate) result: Result<tidegate_hub::Recovered, ErrorCode>,
+}
+
+/// What a worker's inbox had no room for and must not be lost: answers and losses, one of each for a channel of the
+/// worker at most. The worker looks here when its inbox says that something is missing.
+#[derive(Default)]
+pub(crate) struct Late(Mutex<Vec<Inbound>>);
+
+impl Late {
+    fn push(&self, inbound: Inbound) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(inbound);
+    }
+
+    /// Takes what is there.
+    pub(crate) fn take(&self) -> Vec<Inbound> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// Channels, each with how many subscribers.
@@ -86,6 +115,7 @@ pub(crate) struct WorkerStats {
 /// The node as the relay sees it.
 pub(crate) struct Switchboard {
     workers: Vec<InboxSender<Inbound>>,
+    late: Arc<[Late]>,
     stats: Arc<[WorkerStats]>,
     metrics: Arc<Metrics>,
 }
@@ -95,7 +125,13 @@ impl Switchboard {
     pub(crate) fn new(workers: usize, metrics: Arc<Metrics>) -> (Self, Vec<Inbox<Inbound>>) {
         let (senders, inboxes) = (0..workers).map(|_| inbox()).unzip();
         let stats = (0..workers).map(|_| WorkerStats::default()).collect();
-        (Self { workers: senders, stats, metrics }, inboxes)
+        let late = (0..workers).map(|_| Late::default()).collect();
+        (Self { workers: senders, late, stats, metrics }, inboxes)
+    }
+
+    /// What did not fit into the workers' inboxes.
+    pub(crate) fn late(&self) -> Arc<[Late]> {
+        Arc::clone(&self.late)
     }
 
     /// The workers' own counts.
@@ -113,25 +149,41 @@ impl Switchboard {
     /// Puts something into a worker's inbox that must not be lost; a worker that does not take it is broken.
     fn send(&self, worker: usize, inbound: Inbound, what: &'static str) {
         if let Some(sender) = self.workers.get(worker)
-            && sender.send(inbound, 0).is_err()
+            && let Err(Stuck(inbound)) = sender.send(inbound, 0)
         {
             tracing::error!(worker, what, "a worker does not take what is sent to it");
+            let late = match inbound {
+                // What was delivered behind the position may be missing too.
+                Inbound::Joined(channel, Ok(_)) => Inbound::Unjoined(channel),
+                late @ (Inbound::Joined(..) | Inbound::Lost(_)) => late,
+                // The worker fails the recoveries that it waits for when it hears that something is missing; whoever asked
+                // for anything else is told by nobody, and gives up in time.
+                _ => return,
+            };
+            if let Some(waiting) = self.late.get(worker) {
+                waiting.push(late);
+            }
         }
     }
 }
 
 impl Sink for Switchboard {
     fn deliver(&self, batch: &mut Vec<Delivery>, received: Instant) {
-        self.metrics.published(Source::Relay, batch.len() as u64);
+        let publications = batch.iter().filter(|it| matches!(it.said, Said::Publication(_))).count();
+        self.metrics.published(Source::Relay, publications as u64);
         let mut concerned = WorkerSet::default();
         for Delivery { workers, said } in batch.drain(..) {
-            let Said::Publication(publication) = said else { continue };
-            let bytes = publication.data.len();
-            let broadcast = Arc::new(Broadcast::new(publication));
+            let broadcast = Arc::new(match said {
+                Said::Publication(publication) => Broadcast::new(publication),
+                Said::Join(channel, info) => Broadcast::join(channel, info),
+                Said::Leave(channel, info) => Broadcast::leave(channel, info),
+            });
+            let bytes = broadcast.bytes();
             for worker in workers.iter() {
                 let Some(sender) = self.workers.get(usize::from(worker.0)) else { continue };
                 concerned.insert(worker);
-                if sender.put(Inbound::Publication(Arc::clone(&broadcast), received), bytes).is_err() {
+                // The worker learns from its inbox that something is missing.
+                if sender.put(Inbound::Said(Arc::clone(&broadcast), received), bytes).is_err() {
                     self.metrics.observe(Observation::Dropped(1));
                 }
             }
@@ -143,7 +195,8 @@ impl Sink for Switchboard {
     }
 
     fn joined(&self, worker: WorkerId, channel: &ChannelName, result: Result<Option<Position>, RelayError>) {
-        let result = result.map(drop).map_err(|error| temporary(&error, "subscribe"));
+        let result =
+            result.map(|position| position.map(Box::new)).map_err(|error| temporary(&error, "subscribe"));
         self.send(usize::from(worker.0), Inbound::Joined(channel.clone(), result), "joined");
     }
 
@@ -151,16 +204,22 @@ impl Sink for Switchboard {
         self.send(usize::from(worker.0), Inbound::Lost(channel.clone()), "lost");
     }
 
-    fn recovered(&self, _ticket: Ticket, _channel: &ChannelName, _result: Result<Recovered, RelayError>) {}
+    fn recovered(&self, ticket: Ticket, channel: &ChannelName, result: Result<Recovered, RelayError>) {
+        let result = result
+            .map(|Recovered { position, publications }| tidegate_hub::Recovered { position, publications })
+            .map_err(|error| temporary(&error, "recover"));
+        let recovery = Recovery { session: session(ticket), id: ticket.id, channel: channel.clone(), result };
+        self.send(usize::from(ticket.worker.0), Inbound::Recovered(Box::new(recovery)), "recovered");
+    }
 
     fn published(&self, ticket: Ticket, result: Result<(), RelayError>) {
         match &result {
             Ok(()) => self.metrics.published(Source::Client, 1),
             Err(error) => self.metrics.publish_failed(error),
         }
-        let session = SessionKey { index: ticket.session as u32, generation: (ticket.session >> 32) as u32 };
         let result = result.map_err(|error| temporary(&error, "publish"));
-        self.send(usize::from(ticket.worker.0), Inbound::Published(session, ticket.id, result), "published");
+        let published = Inbound::Published(session(ticket), ticket.id, result);
+        self.send(usize::from(ticket.worker.0), published, "published");
     }
 
     fn control(&self, control: Control) {
@@ -192,9 +251,14 @@ impl Sink for Switchboard {
     }
 }
 
-/// Names a session's publish command for the relay.
+/// Names a session's command for the relay.
 pub(crate) const fn ticket(worker: WorkerId, session: SessionKey, id: u32) -> Ticket {
     Ticket { worker, session: (session.generation as u64) << 32 | session.index as u64, id }
+}
+
+/// The session that a ticket names.
+const fn session(ticket: Ticket) -> SessionKey {
+    SessionKey { index: ticket.session as u32, generation: (ticket.session >> 32) as u32 }
 }
 
 /// Every failure of the relay is temporary to a client: the SDK tries again by itself.

@@ -66,6 +66,7 @@ pub(crate) struct Metrics {
     slow_consumers: IntCounter,
     conflated: IntCounter,
     heartbeat_timeouts: IntCounter,
+    recoveries: [IntCounter; tally::RECOVERIES.len()],
     /// How late a worker's sweep was, in seconds.
     pub worker_lag: Histogram,
 
@@ -177,6 +178,12 @@ impl Metrics {
                 "publications_conflated_total",
                 "Publications put into outboxes that a newer one of their channel replaced: delivery: latest.",
             )?,
+            recoveries: new.counters(
+                "recoveries_total",
+                "Subscriptions that asked for what they missed, by what came of it.",
+                "result",
+                tally::RECOVERIES,
+            )?,
             heartbeat_timeouts: new
                 .counter("heartbeat_timeouts_total", "Connections ended because no pong came in time.")?,
             worker_lag: new.histogram(
@@ -240,6 +247,7 @@ impl Metrics {
         add(&self.messages_received, &tally.received);
         add(&self.messages_sent, &tally.sent);
         self.heartbeat_timeouts.inc_by(tally.heartbeat_timeouts);
+        add(&self.recoveries, &tally.recoveries);
         self.slow_consumers.inc_by(tally.slow_consumers);
         self.conflated.inc_by(tally.conflated);
     }

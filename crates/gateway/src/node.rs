@@ -74,7 +74,7 @@ pub(crate) async fn run(settings: Settings) -> Result<(), NodeError> {
     let (public_address, internal_address) = (public.local_addr()?, internal.local_addr()?);
 
     let (switchboard, inboxes) = Switchboard::new(settings.workers, Arc::clone(&metrics));
-    let (stats, switchboard) = (switchboard.stats(), Arc::new(switchboard));
+    let (stats, late, switchboard) = (switchboard.stats(), switchboard.late(), Arc::new(switchboard));
     let id = uuid::Uuid::new_v4().to_string();
     let relay = Relay::start(
         settings.relay.clone(),
@@ -113,6 +113,7 @@ pub(crate) async fn run(settings: Settings) -> Result<(), NodeError> {
                 metrics: Arc::clone(&metrics),
                 relay: relay.clone(),
                 stats: Arc::clone(&stats),
+                late,
             }),
             policy: Arc::new(policy(&settings)),
             tls,

@@ -60,7 +60,7 @@ fn turn(shard: &mut Shard) {
     } {
         for effect in effects.drain(..) {
             match effect {
-                Effect::Join(channel) => shard.joined(&channel, Ok(())),
+                Effect::Join(channel) => shard.joined(&channel, Ok(None)),
                 other => panic!("{other:?}"),
             }
         }

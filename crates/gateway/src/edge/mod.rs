@@ -5,8 +5,10 @@
 //! it is an entry in its worker's tables (ADR 0001).
 
 mod admission;
+mod attendance;
 mod auth;
 mod drain;
+mod effects;
 mod handshake;
 mod handshakes;
 mod listener;

@@ -9,31 +9,33 @@
 //! outbox once, so frames for one socket in one turn share a write. The task owns a readiness poller of its own nested
 //! in the worker's runtime: a connection has no task, no timer and no buffer.
 //!
-//! Reading is in [`super::session`], writing and ending in [`super::writer`]. Not here: HTTP, TLS handshakes, permits.
+//! Reading is in [`super::session`], writing and ending in [`super::writer`], what the shard asks in [`super::effects`].
+//! Not here: HTTP, TLS handshakes, permits.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Registry, Token};
 use tidegate_hub::{Broadcast, Effect, Opening, SessionKey, Shard, Table, Tick, tick::TICK};
+use tidegate_protocol::ErrorCode;
 use tidegate_protocol::frame::Limits;
-use tidegate_protocol::{ErrorCode, Publication};
 use tidegate_relay::{Relay, WorkerId};
 
 use super::admission::Permit;
+use super::attendance::Attendance;
 use super::auth::Auth;
 use super::drain::Draining;
 use super::poller::Poller;
 use super::session::Session;
 use super::transport::Transport;
 use crate::inbox::Inbox;
-use crate::join::{Inbound, WorkerStats, ticket};
+use crate::join::{Inbound, Late, Recovery, WorkerStats};
 use crate::metrics::Metrics;
 use crate::settings::Settings;
 
@@ -73,6 +75,7 @@ pub(crate) struct Common {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) relay: Relay,
     pub(crate) stats: Arc<[WorkerStats]>,
+    pub(crate) late: Arc<[Late]>,
 }
 
 /// Deadlines in ticks.
@@ -105,7 +108,13 @@ pub(crate) struct Worker {
     pub(super) unread: VecDeque<SessionKey>,
     /// Channels to leave as soon as the relay's queue has room; while there are any, no channel is joined. Bounded by
     /// the channels the shard had.
-    leaving: VecDeque<tidegate_protocol::ChannelName>,
+    pub(super) leaving: VecDeque<tidegate_protocol::ChannelName>,
+    /// Who came and went, as soon as the relay's queue has room.
+    pub(super) attendance: Attendance,
+    /// How many questions of clients are under way.
+    pub(super) questions: usize,
+    /// The worker itself, for what comes back to it by itself.
+    pub(super) this: Weak<RefCell<Self>>,
     pub(super) draining: Option<Draining>,
     /// Publications of one channel, taken from the inbox and not given to the shard yet: they go together.
     run: Vec<Arc<Broadcast>>,
@@ -119,7 +128,7 @@ pub(crate) struct Worker {
     pub(super) plaintext: Vec<u8>,
     pub(super) bytes_received: u64,
     pub(super) bytes_sent: u64,
-    effects: Vec<Effect>,
+    pub(super) effects: Vec<Effect>,
     dirty: Vec<SessionKey>,
 }
 
@@ -173,6 +182,9 @@ impl Worker {
             watched: Vec::new(),
             unread: VecDeque::new(),
             leaving: VecDeque::new(),
+            attendance: Attendance::default(),
+            questions: 0,
+            this: Weak::new(),
             draining: None,
             run: Vec::new(),
             held: None,
@@ -186,6 +198,7 @@ impl Worker {
             dirty: Vec::new(),
             common: Arc::clone(&common),
         }));
+        worker.borrow_mut().this = Rc::downgrade(&worker);
         actix_rt::spawn(run(Rc::clone(&worker), poller, inbox));
         Ok(worker)
     }
@@ -263,22 +276,30 @@ impl Worker {
             self.publication(broadcast, received, &mut taken);
         }
         let more = inbox.take(MAX_INBOUND, |inbound| {
+            if inbox.missed() {
+                self.catch_up_with_relay();
+            }
             self.inbound(inbound, &mut taken);
             taken.pushes < MAX_PUSHES && self.held.is_none()
         });
+        if inbox.missed() {
+            self.catch_up_with_relay();
+        }
         self.deliver();
         more || self.held.is_some()
     }
 
     /// Adds a publication to the run, or holds it for the next turn if this one has enough.
     fn publication(&mut self, broadcast: Arc<Broadcast>, received: Instant, taken: &mut Taken) {
-        let publication = broadcast.publication();
-        let bytes = publication.data.len();
+        let bytes = broadcast.bytes();
         if taken.bytes > 0 && taken.bytes + bytes > self.turn_bytes {
             self.held = Some((broadcast, received));
             return;
         }
-        if self.run.first().is_some_and(|first| first.publication().channel != publication.channel) {
+        let other = |first: &Arc<Broadcast>| {
+            first.channel() != broadcast.channel() || first.is_publication() != broadcast.is_publication()
+        };
+        if self.run.first().is_some_and(other) {
             taken.pushes += self.deliver();
         }
         taken.bytes += bytes;
@@ -287,7 +308,7 @@ impl Worker {
     }
 
     /// Gives the run to the shard. Says how many outboxes got it.
-    fn deliver(&mut self) -> usize {
+    pub(super) fn deliver(&mut self) -> usize {
         let pushes = self.shard.deliver(&self.run);
         self.run.clear();
         pushes
@@ -296,13 +317,20 @@ impl Worker {
     /// Something came from the relay or from another thread of the node.
     fn inbound(&mut self, inbound: Inbound, taken: &mut Taken) {
         // The reply to a publication has no order with the publications that others made; all else has.
-        if !matches!(inbound, Inbound::Publication(..) | Inbound::Published(..)) {
+        if !matches!(inbound, Inbound::Said(..) | Inbound::Published(..)) {
             taken.pushes += self.deliver();
         }
         match inbound {
-            Inbound::Publication(broadcast, received) => self.publication(broadcast, received, taken),
+            Inbound::Said(broadcast, received) => self.publication(broadcast, received, taken),
             Inbound::Published(session, id, result) => self.shard.published(session, id, result),
-            Inbound::Joined(channel, result) => self.shard.joined(&channel, result),
+            Inbound::Joined(channel, result) => {
+                self.shard.joined(&channel, result.map(|position| position.map(|it| *it)));
+            }
+            Inbound::Unjoined(channel) => self.shard.joined(&channel, Err(ErrorCode::Internal)),
+            Inbound::Recovered(recovery) => {
+                let Recovery { session, id, channel, result } = *recovery;
+                self.shard.recovered(session, id, &channel, result);
+            }
             Inbound::Lost(channel) => self.shard.lost(&channel),
             Inbound::Control(control) => self.shard.control(&control),
             Inbound::Channels(gather) => gather.answer(self.shard.channels()),
@@ -311,7 +339,7 @@ impl Worker {
     }
 
     /// Carries out what the shard asks and writes what waits, until both are quiet.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         loop {
             self.effects();
             self.shard.take_dirty(&mut self.dirty);
@@ -340,49 +368,6 @@ impl Worker {
         self.common.metrics.tally(&self.shard.take_tally());
     }
 
-    fn effects(&mut self) {
-        loop {
-            self.shard.take_effects(&mut self.effects);
-            if self.effects.is_empty() {
-                return;
-            }
-            let mut effects = std::mem::take(&mut self.effects);
-            for effect in effects.drain(..) {
-                self.effect(effect);
-            }
-            self.effects = effects;
-        }
-    }
-
-    fn effect(&mut self, effect: Effect) {
-        match effect {
-            Effect::Join(channel) => {
-                // While channels wait to be left, a join could overtake the leave of the same channel.
-                let joined =
-                    self.leaving.is_empty() && self.common.relay.join(self.id, channel.clone()).is_ok();
-                if !joined {
-                    self.shard.joined(&channel, Err(ErrorCode::Internal));
-                }
-            }
-            Effect::Leave(channel) => {
-                let left =
-                    self.leaving.is_empty() && self.common.relay.leave(self.id, channel.clone()).is_ok();
-                if !left {
-                    self.leaving.push_back(channel);
-                }
-            }
-            Effect::Publish { session, id, channel, data, info } => {
-                let publication =
-                    Publication { channel, data, info: Some(info), tags: Vec::new(), offset: 0 };
-                if self.common.relay.submit(publication, ticket(self.id, session, id)).is_err() {
-                    self.common.metrics.publish_failed(&tidegate_relay::RelayError::Busy);
-                    self.shard.published(session, id, Err(ErrorCode::Internal));
-                }
-            }
-            Effect::Ended { session, reason } => self.ended(session, reason),
-        }
-    }
-
     /// Time has passed.
     fn sweep(&mut self) {
         self.tick();
@@ -394,12 +379,7 @@ impl Worker {
         self.effects.shrink_to(KEPT);
         self.received.shrink_to(KEPT);
         self.run.shrink_to(KEPT);
-        while let Some(channel) = self.leaving.pop_front() {
-            if self.common.relay.leave(self.id, channel.clone()).is_err() {
-                self.leaving.push_front(channel);
-                break;
-            }
-        }
+        self.hand_over();
         let waiting = self.waiting_bytes();
         if let Some(stats) = self.common.stats.get(usize::from(self.id.0)) {
             let connections = self.shard.session_counts().iter().sum::<usize>();

@@ -31,7 +31,7 @@ fn connect_and_subscribe_may_share_a_message() {
     node.say(session, "{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":\"news\"}}");
     assert_eq!(node.replies(session).len(), 1, "the relay has not answered yet");
     assert_eq!(node.effects(), [Effect::Join(name("news"))]);
-    node.shard.joined(&name("news"), Ok(()));
+    node.shard.joined(&name("news"), Ok(None));
     assert_eq!(node.replies(session), [json!({"id": 2, "subscribe": {}})]);
 }
 

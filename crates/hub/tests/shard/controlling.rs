@@ -96,7 +96,7 @@ fn a_waiting_subscription_is_answered_and_then_ended_for_good() {
     let replies = node.replies(session);
     assert_eq!(replies[0], json!({"id": 2, "subscribe": {}}));
     assert_eq!(replies[1]["push"]["unsubscribe"]["code"], 2000);
-    node.shard.joined(&name("news"), Ok(()));
+    node.shard.joined(&name("news"), Ok(None));
     assert_eq!(node.frames(session), []);
     assert_eq!(node.shard.subscription_count(), 0);
 }
@@ -108,7 +108,7 @@ fn a_user_is_subscribed_once_the_relay_hears_the_channel() {
     node.shard.control(&Control::Subscribe(selection("42", "", "news")));
     assert_eq!(node.effects(), [Effect::Join(name("news"))]);
     assert_eq!(node.frames(first), []);
-    node.shard.joined(&name("news"), Ok(()));
+    node.shard.joined(&name("news"), Ok(None));
     for session in [first, second] {
         assert_eq!(node.replies(session), [json!({"push": {"channel": "news", "subscribe": {}}})]);
     }
@@ -145,6 +145,6 @@ fn a_server_may_subscribe_where_the_client_may_not_but_within_the_limits() {
     assert_eq!(node.effects(), [Effect::Join(name("closed:1"))]);
     node.shard.control(&Control::Subscribe(selection("42", "", "closed:2")));
     assert_eq!(node.effects(), []);
-    node.shard.joined(&name("closed:1"), Ok(()));
+    node.shard.joined(&name("closed:1"), Ok(None));
     assert_eq!(node.replies(session).len(), 1);
 }

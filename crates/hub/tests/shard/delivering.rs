@@ -16,7 +16,7 @@ fn protobuf_subscriber(node: &mut Node, channel: &str) -> tidegate_hub::SessionK
     let mut subscribe = vec![length + 6, 0x08, 2, 0x2a, length + 2, 0x0a, length];
     subscribe.extend_from_slice(channel.as_bytes());
     node.shard.message(session, false, &subscribe, &ByToken, node.now);
-    node.shard.joined(&name(channel), Ok(()));
+    node.shard.joined(&name(channel), Ok(None));
     assert_eq!(node.frames(session).len(), 2);
     session
 }

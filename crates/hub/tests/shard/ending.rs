@@ -96,7 +96,7 @@ fn a_waiting_client_that_is_slow_leaves_the_channel_it_was_answered_for() {
         node.say(session, r#"{"id":3,"ping":{}}"#);
     }
     node.effects();
-    node.shard.joined(&name("news"), Ok(()));
+    node.shard.joined(&name("news"), Ok(None));
     assert_eq!(
         node.effects(),
         [Effect::Leave(name("news")), Effect::Ended { session, reason: Disconnect::Slow }]
@@ -166,7 +166,7 @@ fn an_ended_session_hears_and_says_nothing_more() {
     node.say(session, r#"{"id":4,"ping":{}}"#);
     node.shard.message(session, false, b"", &crate::node::ByToken, node.now);
     node.shard.published(session, 5, Ok(()));
-    node.shard.joined(&name("late"), Ok(()));
+    node.shard.joined(&name("late"), Ok(None));
     node.shard.native_ping(session, b"");
     node.shard.native_pong(session, node.now);
     node.pass(500);

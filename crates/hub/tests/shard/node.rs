@@ -129,7 +129,7 @@ impl Node {
         self.say(session, &format!(r#"{{"id":2,"subscribe":{{"channel":"{channel}"}}}}"#));
         for effect in self.effects() {
             assert_eq!(effect, Effect::Join(name(channel)));
-            self.shard.joined(&name(channel), Ok(()));
+            self.shard.joined(&name(channel), Ok(None));
         }
         assert_eq!(self.replies(session), [serde_json::json!({"id": 2, "subscribe": {}})]);
     }

@@ -227,7 +227,7 @@ impl World {
     }
 
     fn answer(&mut self, channel: &'static str, ok: bool) {
-        let result = if ok { Ok(()) } else { Err(ErrorCode::Internal) };
+        let result = if ok { Ok(None) } else { Err(ErrorCode::Internal) };
         let interest = self.interest.get_mut(channel).expect("a channel");
         // An answer that nobody awaits is given too: it must change nothing.
         if *interest == Interest::Joining {
@@ -274,6 +274,9 @@ impl World {
                 Effect::Publish { session, .. } => {
                     assert!(!self.gone.contains(&session), "a session that is gone does not publish");
                     assert!(self.clients.contains_key(&session));
+                }
+                Effect::Recover { .. } | Effect::Ask { .. } | Effect::Enter { .. } | Effect::Exit { .. } => {
+                    panic!("nothing is kept of these channels")
                 }
                 Effect::Ended { session, reason } => {
                     assert!(!self.gone.contains(&session), "a session that is gone does not end");

@@ -89,7 +89,7 @@ fn where_subscribers_may_publish_a_subscription_that_waits_is_not_enough() {
     node.effects();
     publish(&mut node, session, "talk:1", "1");
     assert_eq!(error(&mut node, session), 103);
-    node.shard.joined(&name("talk:1"), Ok(()));
+    node.shard.joined(&name("talk:1"), Ok(None));
     node.frames(session);
     publish(&mut node, session, "talk:1", "1");
     assert_eq!(node.effects().len(), 1);

@@ -31,7 +31,7 @@ fn a_subscription_is_answered_only_when_the_relay_hears_the_channel() {
     assert_eq!(node.shard.subscription_count(), 0);
     node.deliver("news", "1");
     assert_eq!(node.frames(session), [], "nothing may come before the reply");
-    node.shard.joined(&name("news"), Ok(()));
+    node.shard.joined(&name("news"), Ok(None));
     node.deliver("news", "2");
     let replies = node.replies(session);
     assert_eq!(replies[0], json!({"id": 2, "subscribe": {}}));
@@ -48,7 +48,7 @@ fn one_join_serves_all_who_wait() {
         ask(&mut node, *session, 2, "news");
     }
     assert_eq!(node.effects(), [Effect::Join(name("news"))]);
-    node.shard.joined(&name("news"), Ok(()));
+    node.shard.joined(&name("news"), Ok(None));
     for session in sessions {
         assert_eq!(node.replies(session), [json!({"id": 2, "subscribe": {}})]);
     }
@@ -120,7 +120,7 @@ fn who_withdraws_before_the_relay_answers_is_answered_and_is_no_member() {
     assert_eq!(replies[0]["error"]["temporary"], true);
     assert_eq!(replies[1], json!({"id": 3, "unsubscribe": {}}));
     assert_eq!(node.effects(), [Effect::Join(name("news"))], "the answer to the join is awaited first");
-    node.shard.joined(&name("news"), Ok(()));
+    node.shard.joined(&name("news"), Ok(None));
     assert_eq!(node.frames(session), []);
     assert_eq!(node.effects(), [Effect::Leave(name("news"))]);
     assert_eq!(node.shard.channels(), []);
@@ -135,7 +135,7 @@ fn who_withdraws_and_asks_again_is_answered_once_by_the_one_join() {
     ask(&mut node, session, 4, "news");
     node.frames(session);
     assert_eq!(node.effects(), [Effect::Join(name("news"))]);
-    node.shard.joined(&name("news"), Ok(()));
+    node.shard.joined(&name("news"), Ok(None));
     assert_eq!(node.replies(session), [json!({"id": 4, "subscribe": {}})]);
     assert_eq!(node.shard.subscription_count(), 1);
 }
@@ -148,7 +148,7 @@ fn who_ends_before_the_relay_answers_is_no_member() {
     ask(&mut node, stays, 2, "news");
     node.shard.remove(gone);
     node.effects();
-    node.shard.joined(&name("news"), Ok(()));
+    node.shard.joined(&name("news"), Ok(None));
     assert_eq!(node.replies(stays), [json!({"id": 2, "subscribe": {}})]);
     assert_eq!(node.shard.channels(), [(name("news"), 1)]);
     assert_eq!(node.effects(), []);
@@ -162,7 +162,7 @@ fn a_place_that_is_used_again_inherits_no_subscription() {
     node.shard.remove(gone);
     let next = node.connect("");
     assert_eq!(next.index, gone.index);
-    node.shard.joined(&name("news"), Ok(()));
+    node.shard.joined(&name("news"), Ok(None));
     node.deliver("news", "1");
     assert_eq!(node.frames(next), []);
 }
@@ -171,11 +171,11 @@ fn a_place_that_is_used_again_inherits_no_subscription() {
 fn an_answer_nobody_awaits_changes_nothing() {
     let mut node = Node::new();
     let session = node.connect("");
-    node.shard.joined(&name("news"), Ok(()));
+    node.shard.joined(&name("news"), Ok(None));
     node.shard.joined(&name("news"), Err(ErrorCode::Internal));
     assert_eq!(node.effects(), []);
     node.subscribe(session, "news");
-    node.shard.joined(&name("news"), Ok(()));
+    node.shard.joined(&name("news"), Ok(None));
     node.shard.joined(&name("news"), Err(ErrorCode::Internal));
     assert_eq!(node.effects(), []);
     assert_eq!(node.frames(session), []);
@@ -187,7 +187,7 @@ fn a_join_a_leave_and_a_join_come_in_this_order() {
     let mut node = Node::new();
     let session = node.connect("");
     ask(&mut node, session, 2, "news");
-    node.shard.joined(&name("news"), Ok(()));
+    node.shard.joined(&name("news"), Ok(None));
     leave(&mut node, session, 3, "news");
     ask(&mut node, session, 4, "news");
     assert_eq!(
@@ -197,7 +197,7 @@ fn a_join_a_leave_and_a_join_come_in_this_order() {
     node.frames(session);
     node.deliver("news", "1");
     assert_eq!(node.frames(session), [], "the second join has no answer yet");
-    node.shard.joined(&name("news"), Ok(()));
+    node.shard.joined(&name("news"), Ok(None));
     assert_eq!(node.replies(session), [json!({"id": 4, "subscribe": {}})]);
 }
 
@@ -236,13 +236,11 @@ fn the_right_to_subscribe_is_asked() {
 }
 
 #[test]
-fn tokens_and_recovery_are_not_available() {
+fn tokens_are_not_available() {
     let mut node = Node::new();
     let session = node.connect("");
-    for fields in [r#""token":"x""#, r#""recover":true,"epoch":"x","offset":3"#] {
-        node.say(session, &format!(r#"{{"id":2,"subscribe":{{"channel":"news",{fields}}}}}"#));
-        assert_eq!(error(&mut node, session), 108, "{fields}");
-    }
+    node.say(session, r#"{"id":2,"subscribe":{"channel":"news","token":"x"}}"#);
+    assert_eq!(error(&mut node, session), 108);
     assert_eq!(node.effects(), []);
 }
 
@@ -254,7 +252,7 @@ fn wishes_are_ignored() {
         session,
         r#"{"id":2,"subscribe":{"channel":"news","positioned":true,"recoverable":true,"join_leave":true,"flag":1}}"#,
     );
-    node.shard.joined(&name("news"), Ok(()));
+    node.shard.joined(&name("news"), Ok(None));
     assert_eq!(node.replies(session), [json!({"id": 2, "subscribe": {}})]);
 }
 
@@ -265,7 +263,7 @@ fn a_second_subscription_to_a_channel_is_refused_standing_or_waiting() {
     ask(&mut node, session, 2, "news");
     ask(&mut node, session, 3, "news");
     assert_eq!(error(&mut node, session), 105);
-    node.shard.joined(&name("news"), Ok(()));
+    node.shard.joined(&name("news"), Ok(None));
     node.frames(session);
     ask(&mut node, session, 4, "news");
     assert_eq!(error(&mut node, session), 105);
@@ -343,7 +341,7 @@ fn a_channel_that_the_relay_lost_unsubscribes_its_members_and_may_be_subscribed_
     assert_eq!(node.effects(), [Effect::Join(name("news"))]);
     // Said of an earlier time: the answer to the join decides.
     node.shard.lost(&name("news"));
-    node.shard.joined(&name("news"), Ok(()));
+    node.shard.joined(&name("news"), Ok(None));
     assert_eq!(node.replies(first), [json!({"id": 3, "subscribe": {}})]);
     assert_eq!(node.shard.subscription_count(), 2);
 }

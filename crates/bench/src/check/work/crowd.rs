@@ -94,9 +94,14 @@ impl Crowd {
             self.shard.take_effects(&mut self.effects);
             for effect in self.effects.drain(..) {
                 match effect {
-                    Effect::Join(channel) => self.shard.joined(&channel, Ok(())),
+                    Effect::Join(channel) => self.shard.joined(&channel, Ok(None)),
                     Effect::Publish { session, id, .. } => self.shard.published(session, id, Ok(())),
-                    Effect::Leave(_) | Effect::Ended { .. } => {}
+                    Effect::Leave(_)
+                    | Effect::Ended { .. }
+                    | Effect::Recover { .. }
+                    | Effect::Ask { .. }
+                    | Effect::Enter { .. }
+                    | Effect::Exit { .. } => {}
                 }
             }
             self.shard.take_dirty(&mut self.dirty);
