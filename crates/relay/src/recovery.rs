@@ -41,6 +41,9 @@ pub(crate) struct Recoveries {
 struct Waiting {
     ticket: Ticket,
     since: Position,
+    /// Whether Redis was asked since it waits: only then is it certain that its position is not of this history. It may
+    /// have been seen on a node that heard more than this one.
+    checked: bool,
 }
 
 #[derive(Debug)]
@@ -70,8 +73,14 @@ impl Recoveries {
         }
         self.count += 1;
         let Recover { channel, since, ticket } = recover;
-        self.waiting.entry(channel).or_default().push(Waiting { ticket, since });
+        self.waiting.entry(channel).or_default().push(Waiting { ticket, since, checked: false });
         true
+    }
+
+    /// A question about the channel is on its way to Redis.
+    pub(crate) fn asked(&mut self, channel: &str) {
+        let waiting = self.waiting.get_mut(channel).into_iter().flatten();
+        waiting.for_each(|one| one.checked = true);
     }
 
     /// Whoever waits for the channel waits no more.
@@ -106,8 +115,11 @@ impl Recoveries {
         let Some(waiting) = self.waiting.get_mut(channel) else { return Vec::new() };
         let mut tail = self.tails.get_mut(channel).filter(|tail| tail.until.is_some());
         let mut answers = Vec::new();
-        waiting.retain(|Waiting { ticket, since }| {
+        waiting.retain(|Waiting { ticket, since, checked }| {
             let publications = if since.epoch != position.epoch || since.offset > position.offset {
+                if !checked {
+                    return true;
+                }
                 None
             } else if since.offset == position.offset {
                 Some(Arc::default())
@@ -129,10 +141,14 @@ impl Recoveries {
         answers
     }
 
-    /// Behind which offset the log must be read for whoever waits, and can be helped by it.
+    /// Behind which offset the log must be read for whoever waits, and can be helped by it; the position's own where a look
+    /// is enough.
     pub(crate) fn wanted(&self, channel: &ChannelName, position: &Position) -> Option<u64> {
-        let waiting = self.waiting.get(channel)?.iter();
-        waiting.filter(|one| one.since.epoch == position.epoch).map(|one| one.since.offset).min()
+        let wanted = |one: &Waiting| {
+            let ours = one.since.epoch == position.epoch;
+            if ours { one.since.offset.min(position.offset) } else { position.offset }
+        };
+        self.waiting.get(channel)?.iter().map(wanted).min()
     }
 
     /// A tail is read from here on.
@@ -160,9 +176,11 @@ impl Recoveries {
         tail.trimmed = true;
     }
 
-    /// An entry of the log.
-    pub(crate) fn read(&mut self, channel: &ChannelName, publication: Arc<Publication>) {
-        let Some(tail) = self.tails.get_mut(channel).filter(|tail| tail.until.is_none()) else { return };
+    /// An entry of the log; `missed`: it is passed on to workers only now.
+    pub(crate) fn read(&mut self, channel: &ChannelName, publication: Arc<Publication>, missed: bool) {
+        let Some(tail) = self.tails.get_mut(channel).filter(|tail| missed || tail.until.is_none()) else {
+            return;
+        };
         self.bytes += tail.account(&publication);
         if !tail.overflown {
             tail.publications.push(publication);

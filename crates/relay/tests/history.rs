@@ -173,6 +173,23 @@ async fn a_worker_that_has_not_joined_recovers_nothing() {
 }
 
 #[tokio::test]
+async fn a_client_that_heard_more_on_another_node_is_not_told_that_its_history_is_gone() {
+    let server = RedisServer::start();
+    let (one, first) = node("n1", settings(&server.url()));
+    let (two, second) = node("n2", settings(&server.url()));
+    joined(&one, &first, 0, "kept:a");
+    joined(&two, &second, 0, "kept:a");
+    // The second node is slow.
+    second.stall(true);
+    let last = published(&one, "kept:a", "1").await;
+    first.hears(0, "kept:a", &["1"]);
+    ask(&two, "kept:a", 0, 1, last.clone());
+    second.stall(false);
+    let got = recovered(&second, 1).expect("an answer");
+    assert_eq!((data(&got), got.position), (vec![], last));
+}
+
+#[tokio::test]
 async fn five_thousand_recoveries_of_a_channel_read_its_log_a_few_times() {
     let server = RedisServer::start();
     let (relay, recorder) = node("n1", settings(&server.url()));

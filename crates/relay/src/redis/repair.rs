@@ -112,15 +112,12 @@ impl Ear {
         let Some((track, _)) = interest.track(channel.as_str()) else { return };
         let Some(position) = track.position().cloned() else { return interest.ask(channel, Ask::Position) };
         let mut recoveries = self.recoveries();
-        let offset = match recoveries.wanted(channel, &position) {
-            Some(wanted) => {
-                let from = wanted.min(position.offset);
-                recoveries.begin(channel, from);
-                track.kept = true;
-                from
-            }
-            None => position.offset,
-        };
+        let offset = recoveries.wanted(channel, &position).unwrap_or(position.offset);
+        if offset < position.offset {
+            recoveries.begin(channel, offset);
+            track.kept = true;
+        }
+        recoveries.asked(channel.as_str());
         interest.ask(channel, Ask::Log(Position { offset, epoch: position.epoch }));
     }
 
@@ -201,7 +198,7 @@ impl Ear {
                         repaired += 1;
                         batch.push(Delivery { workers, said: Said::Publication(publication.clone()) });
                     }
-                    recoveries.read(channel, Arc::new(publication));
+                    recoveries.read(channel, Arc::new(publication), missed);
                     drop((recoveries, interest));
                     if batch.len() >= MOST_TOGETHER {
                         self.pass_on(&mut batch);

@@ -263,6 +263,7 @@ impl Ear {
             workers.iter().for_each(|worker| self.sink.joined(worker, &channel, Ok(None)));
         } else {
             // A channel with history: its position is to be read.
+            self.recoveries().asked(name);
             self.wake.notify_one();
         }
     }
