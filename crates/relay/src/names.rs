@@ -10,6 +10,7 @@ pub(crate) struct Names {
     before: String,
     control: String,
     own: String,
+    probe: String,
     nodes: String,
     node: String,
     ingest: String,
@@ -37,6 +38,7 @@ impl Names {
             before: format!("{prefix}:{{"),
             control: format!("{prefix}:control"),
             own: format!("{prefix}:control:{id}"),
+            probe: format!("{prefix}:probe:{id}"),
             nodes: format!("{prefix}:nodes"),
             node: format!("{prefix}:node:"),
             ingest: format!("{prefix}:ingest"),
@@ -75,6 +77,11 @@ impl Names {
     /// `tg:control:<id>` of another node.
     pub(crate) fn control_of(&self, id: &str) -> String {
         format!("{}:{id}", self.control)
+    }
+
+    /// `tg:probe:<id>` of this node.
+    pub(crate) fn probe(&self) -> &str {
+        &self.probe
     }
 
     /// `tg:nodes`

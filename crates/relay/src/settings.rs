@@ -72,6 +72,12 @@ pub struct RedisSettings {
     pub heartbeat: Duration,
     /// The largest publication taken from Redis, in bytes.
     pub max_publication_bytes: usize,
+    /// How often the connection to hear is probed; silence beyond it is an interruption.
+    pub probe_interval: Duration,
+    /// How many replicas must confirm a publication that is kept before it counts as published; 0: none.
+    pub wait_replicas: usize,
+    /// How long they are waited for: less than the command timeout.
+    pub wait_timeout: Duration,
     /// How long somebody is present after the node's last word of it: the node says it anew three times in that.
     pub presence_ttl: Duration,
     /// How the node takes part in durable ingest; `None`: it does not.

@@ -190,7 +190,7 @@ async fn answers_that_wait_behind_a_backlog_are_no_outage() {
     recorder.record().slow = Some(Duration::from_millis(3));
     flood(&server);
     recorder.wait("everything", |r| (r.delivered(0, "news").len() == 3000).then_some(()));
-    let probes = |r: &support::recorder::Record| r.count(|o| matches!(o, Observation::Command("probe", _)));
+    let probes = |r: &support::recorder::Record| r.count(|o| matches!(o, Observation::Probe(_)));
     let before = probes(&recorder.record());
     recorder.wait("the next probe", |r| (probes(r) > before).then_some(()));
     assert_eq!(recorder.record().count(|o| matches!(o, Observation::Down { .. })), 0);

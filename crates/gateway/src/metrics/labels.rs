@@ -113,5 +113,5 @@ pub(super) const REFUSALS: [&str; 8] = [
 ];
 
 /// What is timed at Redis; the last is for any other.
-pub(super) const RELAY_COMMANDS: [&str; 8] =
-    ["publish", "subscribe", "presence", "heartbeat", "probe", "position", "log", "other"];
+pub(super) const RELAY_COMMANDS: [&str; 7] =
+    ["publish", "subscribe", "presence", "heartbeat", "position", "log", "other"];

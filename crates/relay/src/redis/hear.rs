@@ -10,9 +10,10 @@
 //! workers heard before an interruption is subscribed again, in batches, before the relay counts as up. Where channels
 //! with history stand, and what was missed of them, is asked on the same connection (`repair`).
 //!
-//! The connection is watched in two ways. A PING on it finds a dead link or a stopped server. A probe, published through
-//! the lane and expected here, finds a connection that is alive and yet hears nothing. Neither counts as missing while
-//! other messages still arrive: a thread that a slow worker held back has the answers in its socket, unread.
+//! The connection is watched in two ways. A PING on it finds a dead link or a stopped server. A probe, written and published
+//! through the lane and expected here, finds a connection that is alive and yet hears nothing, and a master that is none any
+//! more. Neither counts as missing while other messages still arrive: a thread that a slow worker held back has the answers
+//! in its socket, unread.
 //!
 //! Not here: what happens to messages (`router`), which channels are wanted (`crate::interest`), the commands (`watching`).
 
@@ -54,8 +55,6 @@ const READS_AT_ONCE: usize = 2;
 const TURN: usize = 4096;
 /// How often the supervisor looks around.
 const TICK: Duration = Duration::from_millis(200);
-/// How often the connection is probed.
-const PROBE_EVERY: Duration = Duration::from_secs(2);
 
 /// What a worker asks.
 #[derive(Debug)]
@@ -84,6 +83,8 @@ pub(super) struct Hear {
     paging: Paging,
     requests: mpsc::Receiver<Request>,
     stop: watch::Receiver<bool>,
+    probe_interval: Duration,
+    /// After how long a probe counts as lost: with the interval that it waited for, less than two of them.
     probe_deadline: Duration,
     probes: u64,
     /// Whether a connection has ever stood.
@@ -116,9 +117,11 @@ impl Hear {
             paging: Paging::new(settings.max_publication_bytes),
             requests,
             stop,
+            probe_interval: settings.probe_interval,
             probe_deadline: settings
                 .command_timeout
-                .clamp(Duration::from_millis(500), Duration::from_secs(5)),
+                .clamp(Duration::from_millis(500), Duration::from_secs(5))
+                .min(settings.probe_interval.mul_f64(0.6)),
             probes: 0,
             was_up: false,
             complaint: Sparse::new(Duration::from_secs(10)),
@@ -144,7 +147,7 @@ impl Hear {
                         End::Lost(why) => self.interrupted(&why, stood),
                     }
                     // A connection that is cut as soon as it stands is no reason to hurry.
-                    if stood && began.elapsed() > PROBE_EVERY {
+                    if stood && began.elapsed() > self.probe_interval {
                         backoff.reset();
                     }
                 }
@@ -180,7 +183,7 @@ impl Hear {
     /// Looks after one connection until it fails. Says whether it ever stood.
     async fn watch(&mut self, listening: Listening, line: &Line) -> (End, bool) {
         let now = Instant::now();
-        let mut watch = Watch::new(listening, now);
+        let mut watch = Watch::new(listening, self.lane.demotions(), now);
         {
             let mut pulse = self.ear.pulse();
             pulse.heard = now;
@@ -195,7 +198,7 @@ impl Hear {
         }
         watch.subscribe_control([self.ear.names.control().to_owned(), self.ear.names.own().to_owned()]);
         watch.ping(now);
-        let mut tick = tokio::time::interval(TICK);
+        let mut tick = tokio::time::interval(TICK.min(self.probe_interval / 8));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut turn = Vec::new();
         loop {
@@ -375,6 +378,9 @@ impl Hear {
         if watch.pinged.is_some_and(over) && quiet {
             return Some(format!("no sign of life for {:?}", self.probe_deadline));
         }
+        if self.lane.demotions() != watch.demotions {
+            return Some("redis is read-only: it is no master any more".into());
+        }
         let taken = self.lane.last_probe();
         if taken > pulse.probe_heard && pulse.probe_sent.0 == taken {
             let (number, since) = watch.taken.unwrap_or((taken, now));
@@ -390,7 +396,8 @@ impl Hear {
         }
         // The next one waits for the answer to this one, or nothing would ever be late.
         let open = watch.pinged.is_some() || watch.taken.is_some();
-        if !open && watch.controlled && now.saturating_duration_since(watch.last_probe) >= PROBE_EVERY {
+        if !open && watch.controlled && now.saturating_duration_since(watch.last_probe) >= self.probe_interval
+        {
             watch.ping(now);
             self.probes += 1;
             self.ear.pulse().probe_sent = (self.probes, now);

@@ -7,30 +7,30 @@
 //! for Redis did not know the script, is sent again in its place. While Redis cannot be reached, publications are answered
 //! at once instead of being kept; attempts to reach it go on regardless.
 //!
-//! Not here: the commands (`publish`, `script`).
+//! Not here: what a batch says and how its answers are read (`batch`), the commands (`publish`, `script`).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use ::redis::{Pipeline, ServerErrorKind, Value};
 use bytes::Bytes;
 use deadpool_redis::Connection;
-use tidegate_protocol::{ChannelName, Position};
+use tidegate_protocol::Position;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::backoff::Backoff;
+use super::batch::{self, Wait};
 use super::health::Health;
 use super::library::Library;
 use super::pool::Pool;
-use super::{log, publish, script, server, stopped};
+use super::{server, stopped};
 use crate::budget::{Budget, Claim};
 use crate::names::Names;
 use crate::relay::{Busy, Outgoing, RelayError};
 use crate::rules::Rules;
 use crate::settings::RedisSettings;
-use crate::sink::{Observation, Sink, Ticket};
+use crate::sink::{Sink, Ticket};
 use crate::sparse::Sparse;
 
 /// How many messages may wait.
@@ -39,8 +39,6 @@ const QUEUE_ITEMS: usize = 16 * 1024;
 const QUEUE_BYTES: usize = 32 * 1024 * 1024;
 /// How many messages one batch takes.
 const BATCH_ITEMS: usize = 512;
-/// At how many bytes a batch takes no further message.
-const BATCH_BYTES: usize = 1024 * 1024;
 
 /// What became of a publication: where it stands in its channel's history, if it has one.
 pub(super) type Outcome = Result<Option<Position>, RelayError>;
@@ -55,32 +53,24 @@ pub(super) enum Answer {
     Probe(u64),
 }
 
-enum What {
+pub(super) enum What {
     Publication(Outgoing),
-    Raw { channel: String, payload: Bytes },
+    Raw {
+        channel: String,
+        payload: Bytes,
+    },
+    /// To be heard by this node itself. It leaves a trace in a key too: who is no master any more cannot do that.
+    Probe {
+        channel: String,
+        number: u64,
+    },
 }
 
-struct Item {
-    what: What,
-    answer: Answer,
-    deadline: Instant,
+pub(super) struct Item {
+    pub(super) what: What,
+    pub(super) answer: Answer,
+    pub(super) deadline: Instant,
     _claim: Claim,
-}
-
-/// A message under way.
-struct Sent {
-    item: Item,
-    /// Whether the answer is a position.
-    kept: bool,
-}
-
-impl Sent {
-    fn channel(&self) -> Option<&ChannelName> {
-        match &self.item.what {
-            What::Publication(outgoing) => Some(&outgoing.publication.channel),
-            What::Raw { .. } => None,
-        }
-    }
 }
 
 /// The way into the lane.
@@ -97,8 +87,10 @@ pub(super) struct LaneSender {
 /// Asks the lane for a new connection. An idle connection does not know that it is dead; whoever sees the other
 /// connection end does.
 #[derive(Default)]
-struct Renewal {
+pub(super) struct Renewal {
     asked: AtomicU64,
+    /// How often Redis turned out to be no master. The other way round: whoever hears it should look elsewhere too.
+    pub(super) demotions: AtomicU64,
     wake: Notify,
 }
 
@@ -126,14 +118,18 @@ impl LaneSender {
 
     /// Publishes a probe. Whether Redis took it is told by [`LaneSender::last_probe`].
     pub(super) fn probe(&self, channel: String, number: u64) {
-        let payload = Bytes::from(format!("probe {number}"));
         // A full queue is not silence: the next probe may get through.
-        let _ = self.push(payload.len(), What::Raw { channel, payload }, Answer::Probe(number));
+        let _ = self.push(channel.len(), What::Probe { channel, number }, Answer::Probe(number));
     }
 
     /// The number of the last probe that Redis took.
     pub(super) fn last_probe(&self) -> u64 {
         self.probed.load(Ordering::Relaxed)
+    }
+
+    /// How often Redis refused to write, for it is no master.
+    pub(super) fn demotions(&self) -> u64 {
+        self.renewal.demotions.load(Ordering::Relaxed)
     }
 
     /// Waits for the answer: as long as it may wait in the queue, then in flight, and a little.
@@ -156,20 +152,21 @@ impl LaneSender {
 pub(super) struct Lane {
     queue: mpsc::Receiver<Item>,
     /// Taken from the queue and not sent yet.
-    taken: VecDeque<Item>,
+    pub(super) taken: VecDeque<Item>,
     pool: Pool,
-    names: Arc<Names>,
-    sink: Arc<dyn Sink>,
+    pub(super) names: Arc<Names>,
+    pub(super) sink: Arc<dyn Sink>,
     health: Arc<Health>,
     stop: watch::Receiver<bool>,
     probed: Arc<AtomicU64>,
-    renewal: Arc<Renewal>,
-    timeout: Duration,
-    most: usize,
-    rules: Arc<Rules>,
+    pub(super) renewal: Arc<Renewal>,
+    pub(super) timeout: Duration,
+    pub(super) most: usize,
+    pub(super) rules: Arc<Rules>,
     library: Option<Arc<Library>>,
     /// Whether the connection's Redis knows the script.
-    loaded: bool,
+    pub(super) loaded: bool,
+    pub(super) wait: Option<Wait>,
     complaint: Sparse,
 }
 
@@ -210,6 +207,7 @@ impl Lane {
             rules: Arc::clone(rules),
             library: Library::new(rules).map(Arc::new),
             loaded: false,
+            wait: Wait::new(settings),
             complaint: Sparse::new(Duration::from_secs(10)),
         };
         (way_in, lane)
@@ -272,8 +270,12 @@ impl Lane {
         let mut patient = true;
         let mut backoff = Backoff::new();
         loop {
-            let pool = self.pool.clone();
-            let attempt = async move { pool.get().await };
+            let (pool, key) = (self.pool.clone(), self.names.probe().to_owned());
+            let attempt = async move {
+                let mut connection = pool.get().await.map_err(|error| server::no_connection(&error))?;
+                batch::is_writable(&mut connection, &key).await?;
+                Ok(connection)
+            };
             let result = if patient {
                 tokio::select! {
                     result = attempt => result,
@@ -284,7 +286,7 @@ impl Lane {
             };
             let error = match result {
                 Ok(connection) => return Some(connection),
-                Err(error) => server::no_connection(&error),
+                Err(error) => error,
             };
             self.health.speaks(false);
             if let Some(held_back) = self.complaint.speak(Instant::now()) {
@@ -320,119 +322,7 @@ impl Lane {
         }
     }
 
-    /// Sends one pipeline from what was taken. An error means that the connection is not to be used again.
-    async fn send(&mut self, connection: &mut Connection) -> Result<(), RelayError> {
-        let mut pipeline = Pipeline::with_capacity(self.taken.len());
-        let mut sent = Vec::with_capacity(self.taken.len());
-        let (mut bytes, mut load) = (0, false);
-        let now = Instant::now();
-        while bytes < BATCH_BYTES
-            && let Some(item) = self.taken.pop_front()
-        {
-            if now > item.deadline {
-                let late = format!("not sent within {:?}", self.timeout);
-                self.answer(item.answer, Err(RelayError::Away(late)));
-                continue;
-            }
-            let mut kept = false;
-            match &item.what {
-                What::Publication(outgoing) => {
-                    let length = outgoing.publication.data.len();
-                    if length > self.most {
-                        let error = format!(
-                            "a publication of {length} bytes; relay.redis.max_publication_bytes is {}",
-                            self.most
-                        );
-                        self.answer(item.answer, Err(RelayError::Refused(error)));
-                        continue;
-                    }
-                    bytes += length;
-                    let retention = self.rules.of(&outgoing.publication.channel).retention;
-                    match retention.filter(|_| !outgoing.skip_history) {
-                        Some(retention) => {
-                            kept = true;
-                            if !self.loaded && !load {
-                                load = true;
-                                pipeline.add_command(script::PUBLISHING.load());
-                            }
-                            pipeline.add_command(publish::kept(outgoing, retention, &self.names));
-                        }
-                        None => drop(pipeline.add_command(publish::plain(outgoing, &self.names))),
-                    }
-                }
-                What::Raw { channel, payload } => {
-                    bytes += payload.len();
-                    pipeline.cmd("PUBLISH").arg(channel).arg(&payload[..]);
-                }
-            }
-            sent.push(Sent { item, kept });
-        }
-        if sent.is_empty() {
-            return Ok(());
-        }
-        let result = connection.send_packed_commands(&pipeline, 0, pipeline.len()).await;
-        self.sink.observe(Observation::Command("publish", now.elapsed()));
-        match result {
-            Ok(values) => {
-                self.answered(sent, values, load);
-                Ok(())
-            }
-            Err(error) => {
-                let lost = if error.is_timeout() {
-                    unanswered(self.timeout)
-                } else {
-                    RelayError::Away(format!("{error}; {MAYBE}"))
-                };
-                sent.into_iter().for_each(|sent| self.answer(sent.item.answer, Err(lost.clone())));
-                Err(lost)
-            }
-        }
-    }
-
-    /// A pipeline was answered; `load`: before its first publication with history it told Redis the script.
-    fn answered(&mut self, sent: Vec<Sent>, values: Vec<Value>, load: bool) {
-        let mut values = values.into_iter();
-        let (mut again, mut unloaded) = (Vec::new(), load);
-        for sent in sent {
-            if sent.kept && std::mem::take(&mut unloaded) {
-                self.loaded = true;
-                if let Some(Err(error)) = values.next().map(|value| server::answer(&value)) {
-                    tracing::warn!(%error, "redis does not take the script that history needs");
-                }
-            }
-            let Some(value) = values.next() else {
-                let error = RelayError::Away(format!("redis did not answer every command; {MAYBE}"));
-                self.answer(sent.item.answer, Err(error));
-                continue;
-            };
-            if sent.kept && !load && server::failed(&value) == Some(ServerErrorKind::NoScript) {
-                again.push((sent, false));
-                continue;
-            }
-            // What is to be sent again must not come after this.
-            let overtaken = |(earlier, overtaken): &mut (Sent, bool)| {
-                *overtaken |= earlier.channel() == sent.channel();
-            };
-            again.iter_mut().for_each(overtaken);
-            let result = if sent.kept {
-                log::position(&value).map(Some)
-            } else {
-                server::answer(&value).map(|()| None)
-            };
-            self.answer(sent.item.answer, result);
-        }
-        self.loaded &= again.is_empty();
-        for (sent, overtaken) in again.into_iter().rev() {
-            if overtaken {
-                let error = "redis forgot the script between two publications; this one was not taken";
-                self.answer(sent.item.answer, Err(RelayError::Away(error.into())));
-            } else {
-                self.taken.push_front(sent.item);
-            }
-        }
-    }
-
-    fn answer(&self, answer: Answer, result: Outcome) {
+    pub(super) fn answer(&self, answer: Answer, result: Outcome) {
         match answer {
             Answer::Ticket(ticket) => self.sink.published(ticket, result.map(drop)),
             Answer::Reply(reply) => drop(reply.send(result)),
@@ -442,7 +332,7 @@ impl Lane {
     }
 }
 
-const MAYBE: &str = "redis may or may not have taken it";
+pub(super) const MAYBE: &str = "redis may or may not have taken it";
 
 pub(super) fn unanswered(after: Duration) -> RelayError {
     RelayError::Away(format!("no answer within {after:?}; {MAYBE}"))

@@ -9,6 +9,7 @@
 mod access;
 mod archive;
 mod backoff;
+mod batch;
 mod counts;
 mod events;
 mod health;
@@ -116,6 +117,13 @@ impl RedisRelay {
         let (asked, least) = (settings.pool_size, RedisSettings::LEAST_POOL_SIZE);
         if asked < least {
             return Err(refuse("pool_size", format!("{asked} must be {least} or more")));
+        }
+        if settings.wait_replicas > 0 && settings.wait_timeout >= settings.command_timeout {
+            let (wait, most) = (settings.wait_timeout, settings.command_timeout);
+            return Err(refuse(
+                "wait_timeout",
+                format!("{wait:?} must be less than relay.redis.command_timeout ({most:?})"),
+            ));
         }
         let server = Arc::new(Server::new(&settings)?);
         let pool = server.pool();

@@ -62,19 +62,12 @@ impl Ear {
             drop(interest);
             return refuse(RelayError::Unavailable);
         };
-        // The session comes from a node that has heard more than this one, or of another epoch: Redis knows.
-        let since = &recover.since;
-        if track.position().is_some_and(|at| since.epoch != at.epoch || since.offset > at.offset) {
-            track.doubt();
-        }
-        let (level, asked) = (track.is_level(), track.is_asked());
+        let level = track.is_level();
         drop(interest);
         if !self.recoveries().wait(recover) {
             return refuse(RelayError::Busy);
         }
-        if !level && !asked {
-            self.ask_for_rest(&channel);
-        } else if level {
+        if level {
             self.answer_recoveries(&channel);
             self.ask_for_rest(&channel);
         }

@@ -231,7 +231,7 @@ impl Ear {
         pulse.probe_heard = pulse.probe_heard.max(number);
         drop(pulse);
         if sent == number {
-            self.sink.observe(Observation::Command("probe", at.elapsed()));
+            self.sink.observe(Observation::Probe(at.elapsed()));
         }
     }
 

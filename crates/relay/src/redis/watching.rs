@@ -66,12 +66,14 @@ pub(super) struct Watch {
     pub(super) last_probe: Instant,
     /// When the unanswered PING was sent.
     pub(super) pinged: Option<Instant>,
+    /// How often the lane had found Redis read-only before this connection was made.
+    pub(super) demotions: u64,
     /// The probe that Redis took and that was not heard yet, and since when we know.
     pub(super) taken: Option<(u64, Instant)>,
 }
 
 impl Watch {
-    pub(super) fn new(listening: Listening, now: Instant) -> Self {
+    pub(super) fn new(listening: Listening, demotions: u64, now: Instant) -> Self {
         Self {
             listening,
             flying: Flying::new(),
@@ -85,6 +87,7 @@ impl Watch {
             standing: false,
             last_probe: now,
             pinged: None,
+            demotions,
             taken: None,
         }
     }

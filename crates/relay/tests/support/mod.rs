@@ -43,6 +43,9 @@ pub fn settings(url: &str) -> RedisSettings {
         linger: Duration::from_millis(300),
         heartbeat: Duration::from_millis(500),
         max_publication_bytes: 64 * 1024,
+        probe_interval: Duration::from_secs(2),
+        wait_replicas: 0,
+        wait_timeout: Duration::from_millis(500),
         presence_ttl: Duration::from_secs(3),
         ingest: None,
         events: None,
@@ -66,7 +69,7 @@ pub fn start(id: &str, settings: RelaySettings, recorder: &Arc<Recorder>) -> Rel
 }
 
 /// The rights that docs/reference/redis-contract.md gives to nodes.
-pub const NODE: [&str; 46] = [
+pub const NODE: [&str; 47] = [
     "resetchannels",
     "~tg:*",
     "&tg:*",
@@ -113,6 +116,7 @@ pub const NODE: [&str; 46] = [
     "+hexists",
     "+hvals",
     "+zcard",
+    "+wait",
 ];
 
 /// Channels without namespace have no history; `kept:`, `brief:` (three) and `fleeting:` (for a second) have; `room:` tells
