@@ -37,6 +37,8 @@ pub(crate) struct Track {
     /// What was heard and is not passed on yet, each with the question that was asked already when it was heard.
     held: VecDeque<(Option<u32>, Live)>,
     held_bytes: usize,
+    /// The question that was asked already when something could not be passed on: its answer does not settle that.
+    doubted: Option<u32>,
     /// Whether what is passed on is also to be kept for recoveries.
     pub(crate) kept: bool,
 }
@@ -137,6 +139,7 @@ impl Track {
 
     /// Something may be missing.
     pub(crate) const fn doubt(&mut self) {
+        self.doubted = self.asked;
         if self.is_level() {
             self.stage = Stage::Behind;
         }
@@ -198,7 +201,8 @@ impl Track {
             }
         }
         self.held_bytes = self.held.iter().map(|(_, live)| live.publication.data.len()).sum();
-        self.stage = if self.held.is_empty() { Stage::Level } else { Stage::Behind };
+        let doubted = self.doubted.take().is_some_and(|asked| self.settled == Some(asked));
+        self.stage = if self.held.is_empty() && !doubted { Stage::Level } else { Stage::Behind };
         passed_on
     }
 

@@ -72,12 +72,10 @@ async fn a_link_that_swallows_everything() {
     let (port, swallows) = swallowing(server.port);
     let (relay, recorder) = node("n1", probing(&format!("redis://127.0.0.1:{port}")));
     joined(&relay, &recorder, 0, "kept:a");
+    support::library(&server);
     swallows.store(true, Ordering::SeqCst);
     noticed(&recorder, Instant::now(), "a black hole");
-    let _: (u64, String) = {
-        support::library(&server);
-        server.command(&["FCALL", "tg_publish", "1", "tg:{kept:a}", "1"])
-    };
+    let _: (u64, String) = server.command(&["FCALL", "tg_publish", "1", "tg:{kept:a}", "1"]);
     swallows.store(false, Ordering::SeqCst);
     recorder.up(2);
     recorder.hears(0, "kept:a", &["1"]);

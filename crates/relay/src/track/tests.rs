@@ -119,6 +119,22 @@ fn an_offset_that_was_passed_on_is_looked_at_before_it_is_dropped() {
 }
 
 #[test]
+fn a_doubt_is_settled_by_a_question_asked_after_it() {
+    let mut track = level(3);
+    track.doubt();
+    track.ask(2);
+    track.doubt();
+    track.answered();
+    assert!(track.take(4));
+    track.caught_up();
+    assert!(track.is_behind(), "the second one came after the question");
+    track.ask(3);
+    track.answered();
+    track.caught_up();
+    assert!(track.is_level());
+}
+
+#[test]
 fn what_is_held_is_bounded() {
     let mut track = level(0);
     for offset in 2..10_000 {
