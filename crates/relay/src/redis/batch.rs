@@ -48,7 +48,7 @@ impl Wait {
     /// `None`: nobody is waited for.
     pub(super) fn new(settings: &RedisSettings) -> Option<Self> {
         (settings.wait_replicas > 0)
-            .then(|| Self { replicas: settings.wait_replicas, most: settings.wait_timeout })
+            .then_some(Self { replicas: settings.wait_replicas, most: settings.wait_timeout })
     }
 }
 
