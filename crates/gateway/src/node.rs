@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use actix_web::{App, HttpServer, web};
 use tidegate_hub::{Policy, Tick};
-use tidegate_relay::{Relay, RelayError, RelaySettings, Rules};
+use tidegate_relay::{Relay, RelayError, RelaySettings};
 
 use crate::api::{self, ApiState};
 use crate::edge::{self, Admission, Common, Gate, Public};
@@ -78,7 +78,7 @@ pub(crate) async fn run(settings: Settings) -> Result<(), NodeError> {
     let id = uuid::Uuid::new_v4().to_string();
     let relay = Relay::start(
         settings.relay.clone(),
-        Arc::new(rules(&settings)),
+        Arc::new(settings.relay_rules()),
         &id,
         &settings.node.name,
         env!("CARGO_PKG_VERSION"),
@@ -210,14 +210,6 @@ fn policy(settings: &Settings) -> Policy {
         pong_timeout: Tick::count(settings.heartbeat.timeout),
         ping_seconds: u32::try_from(settings.heartbeat.interval.as_secs()).unwrap_or(u32::MAX),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-    }
-}
-
-/// The rules of the relay.
-fn rules(settings: &Settings) -> Rules {
-    Rules {
-        namespaces: settings.namespaces.iter().map(|(name, it)| (name.clone(), it.channels)).collect(),
-        any: settings.any_namespace.map(|it| it.channels),
     }
 }
 

@@ -44,9 +44,28 @@ impl Failure {
         Self::new(StatusCode::OK, ErrorCode::UnknownChannel, message)
     }
 
+    /// What is asked needs history, and the channel's namespace has none.
+    pub(super) fn without_history(what: &str) -> Self {
+        let message = format!("{what} needs history, which the channel's namespace has not (history_size)");
+        Self::new(StatusCode::OK, ErrorCode::NotAvailable, message)
+    }
+
+    /// What is asked needs presence, and the channel's namespace has none.
+    pub(super) fn without_presence() -> Self {
+        let message = "this needs presence, which the channel's namespace has not (presence)";
+        Self::new(StatusCode::OK, ErrorCode::NotAvailable, message)
+    }
+
     /// The relay could not.
     pub(super) fn relay(error: &RelayError) -> Self {
-        Self::new(StatusCode::OK, ErrorCode::Internal, error.to_string())
+        let code = match error {
+            RelayError::Unavailable => ErrorCode::NotAvailable,
+            RelayError::Unrecoverable => ErrorCode::UnrecoverablePosition,
+            RelayError::Away(_) | RelayError::Refused(_) | RelayError::Busy | RelayError::Settings(_) => {
+                ErrorCode::Internal
+            }
+        };
+        Self::new(StatusCode::OK, code, error.to_string())
     }
 
     /// It took too long.

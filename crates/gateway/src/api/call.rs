@@ -1,6 +1,7 @@
 //! The methods: what a backend can ask, and doing it.
 //!
-//! Everything goes through the relay, so it concerns all nodes alike, whichever was called.
+//! Everything goes through the relay, so it concerns all nodes alike, whichever was called. Not here: what only looks
+//! (`reading`).
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -14,7 +15,7 @@ use serde_json::{Map, Value, json};
 use tidegate_protocol::codec::json::{payload, payload_from};
 use tidegate_protocol::control::{DisconnectControl, SubscriptionControl};
 use tidegate_protocol::{ChannelName, Control, Publication};
-use tidegate_relay::{RelayError, RelaySettings};
+use tidegate_relay::{Outgoing, RelayError, RelaySettings};
 use tokio::time::{Instant, timeout_at};
 
 use super::ApiState;
@@ -29,6 +30,9 @@ const MAX_COMMANDS: usize = 1000;
 /// The most channels of one broadcast.
 const MAX_CHANNELS: usize = 10_000;
 
+/// The most bytes of an idempotency key.
+const MAX_KEY_BYTES: usize = 255;
+
 /// How many commands or channels of one call are under way at once.
 const AT_ONCE: usize = 64;
 
@@ -39,6 +43,14 @@ pub(super) enum Method {
     Publish,
     /// One publication into many channels.
     Broadcast,
+    /// What was said in a channel.
+    History,
+    /// Forget it.
+    HistoryRemove,
+    /// Who is in a channel.
+    Presence,
+    /// How many are.
+    PresenceStats,
     /// Subscribe a user's sessions to a channel.
     Subscribe,
     /// End such subscriptions.
@@ -55,9 +67,13 @@ pub(super) enum Method {
 
 impl Method {
     /// Every method.
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::Publish,
         Self::Broadcast,
+        Self::History,
+        Self::HistoryRemove,
+        Self::Presence,
+        Self::PresenceStats,
         Self::Subscribe,
         Self::Unsubscribe,
         Self::Disconnect,
@@ -71,6 +87,10 @@ impl Method {
         match self {
             Self::Publish => "publish",
             Self::Broadcast => "broadcast",
+            Self::History => "history",
+            Self::HistoryRemove => "history_remove",
+            Self::Presence => "presence",
+            Self::PresenceStats => "presence_stats",
             Self::Subscribe => "subscribe",
             Self::Unsubscribe => "unsubscribe",
             Self::Disconnect => "disconnect",
@@ -83,9 +103,7 @@ impl Method {
     /// Errors: there is none of this name, or not yet.
     pub(super) fn parse(name: &str) -> Result<Self, Failure> {
         match name {
-            "presence" | "presence_stats" | "history" | "history_remove" | "refresh" => {
-                Err(Failure::not_available(&format!("the method {name}")))
-            }
+            "refresh" => Err(Failure::not_available(&format!("the method {name}"))),
             _ => Self::ALL
                 .into_iter()
                 .find(|method| method.name() == name)
@@ -117,6 +135,10 @@ impl Call<'_> {
         match method {
             Method::Publish => self.publish(fields).await,
             Method::Broadcast => self.broadcast(fields).await,
+            Method::History => self.history(fields).await,
+            Method::HistoryRemove => self.history_remove(fields).await,
+            Method::Presence => self.presence(fields).await,
+            Method::PresenceStats => self.presence_stats(fields).await,
             Method::Subscribe | Method::Unsubscribe => self.subscription(method, fields).await,
             Method::Disconnect => self.disconnect(fields).await,
             Method::Channels => self.channels(fields).await,
@@ -129,8 +151,7 @@ impl Call<'_> {
         let channel: String = fields.required("channel", "a channel's name")?;
         let content = self.content(&mut fields)?;
         fields.end()?;
-        self.send(&channel, &content).await?;
-        Ok(json!({}))
+        self.send(&channel, &content).await
     }
 
     async fn broadcast(&self, mut fields: Fields<'_>) -> Result<Value, Failure> {
@@ -146,7 +167,7 @@ impl Call<'_> {
         let responses: Vec<Value> = stream::iter(&channels)
             .map(|channel| async {
                 match self.send(channel, &content).await {
-                    Ok(()) => json!({"result": {}}),
+                    Ok(result) => json!({"result": result}),
                     Err(failure) => failure.json(),
                 }
             })
@@ -156,10 +177,20 @@ impl Call<'_> {
         Ok(json!({"responses": responses}))
     }
 
-    /// What is to be published: `data` or `b64data`, and `tags`.
+    /// What is to be published: `data` or `b64data`, and how.
     fn content(&self, fields: &mut Fields<'_>) -> Result<Content, Failure> {
-        fields.not_yet("idempotency_key")?;
-        fields.not_yet("skip_history")?;
+        let idempotency_key = fields.text("idempotency_key")?;
+        let skip_history = fields.flag("skip_history")?;
+        if idempotency_key.len() > MAX_KEY_BYTES {
+            return Err(Failure::bad_request(format!(
+                "`idempotency_key` has more than {MAX_KEY_BYTES} bytes"
+            )));
+        }
+        if skip_history && !idempotency_key.is_empty() {
+            return Err(Failure::bad_request(
+                "`idempotency_key` and `skip_history` are both there: what is not kept is not recognised either",
+            ));
+        }
         let data = fields.raw("data");
         let encoded: Option<String> = fields.optional("b64data", "base64 text")?;
         let tags: Option<BTreeMap<String, String>> = fields.optional("tags", "an object of texts")?;
@@ -187,24 +218,33 @@ impl Call<'_> {
             let message = format!("`{name}` has {has} bytes; relay.redis.max_publication_bytes is {most}");
             return Err(Failure::bad_request(message));
         }
-        Ok(Content { data, tags: tags.unwrap_or_default().into_iter().collect() })
+        let tags = tags.unwrap_or_default().into_iter().collect();
+        Ok(Content { data, tags, idempotency_key, skip_history })
     }
 
     /// Publishes; comes back when the relay has acknowledged it.
-    async fn send(&self, channel: &str, content: &Content) -> Result<(), Failure> {
+    async fn send(&self, channel: &str, content: &Content) -> Result<Value, Failure> {
         let channel = self.channel(channel)?;
-        let (data, tags) = (content.data.clone(), content.tags.clone());
+        let Content { data, tags, idempotency_key, skip_history } = content.clone();
+        if !idempotency_key.is_empty() && !self.keeps_history(&channel) {
+            return Err(Failure::without_history("`idempotency_key`"));
+        }
         let publication = Publication { channel, data, info: None, tags, offset: 0 };
-        let sent = self.in_time(self.state.relay.publish(publication)).await;
+        let outgoing = Outgoing { publication, idempotency_key, skip_history };
+        let sent = self.in_time(self.state.relay.publish(outgoing)).await;
         match &sent {
             Ok(Ok(_)) => self.state.metrics.published(Source::Api, 1),
             Ok(Err(error)) => self.state.metrics.publish_failed(error),
             Err(_) => self.state.metrics.publish_failed(&RelayError::Away(String::new())),
         }
-        sent?.map(drop).map_err(|error| Failure::relay(&error))
+        Ok(match sent?.map_err(|error| Failure::relay(&error))? {
+            Some(position) => json!({"offset": position.offset, "epoch": position.epoch.as_str()}),
+            None => json!({}),
+        })
     }
 
-    fn channel(&self, name: &str) -> Result<ChannelName, Failure> {
+    /// A channel of a known namespace.
+    pub(super) fn channel(&self, name: &str) -> Result<ChannelName, Failure> {
         let channel = ChannelName::parse(name)
             .map_err(|error| Failure::bad_request(format!("the channel {name:?}: {error}")))?;
         match self.state.settings.rules(&channel) {
@@ -338,13 +378,16 @@ impl Call<'_> {
     }
 
     /// Waits no longer than the request may take.
-    async fn in_time<T>(&self, work: impl Future<Output = T>) -> Result<T, Failure> {
+    pub(super) async fn in_time<T>(&self, work: impl Future<Output = T>) -> Result<T, Failure> {
         timeout_at(self.deadline, work).await.map_err(|_| Failure::too_late())
     }
 }
 
-/// What goes into a channel.
+/// What goes into a channel, and how.
+#[derive(Clone)]
 struct Content {
     data: Bytes,
     tags: Vec<(String, String)>,
+    idempotency_key: String,
+    skip_history: bool,
 }

@@ -2,12 +2,13 @@
 //!
 //! For backends and operators, never for clients: it listens apart from the public port, so that load on one never
 //! hides the other. A request is met in the order of the files: `access` (who asks), `fields` (what is asked),
-//! `call` (do it), `answer` (say so).
+//! `call` (do it; `reading` where it only looks), `answer` (say so).
 
 mod access;
 mod answer;
 mod call;
 mod fields;
+mod reading;
 #[cfg(test)]
 mod tests;
 
@@ -116,9 +117,14 @@ impl Method {
     const fn scope(self) -> Scope {
         match self {
             Self::Publish | Self::Broadcast => Scope::Publish,
-            Self::Subscribe | Self::Unsubscribe | Self::Disconnect => Scope::Admin,
+            Self::Subscribe | Self::Unsubscribe | Self::Disconnect | Self::HistoryRemove => Scope::Admin,
             // What a batch carries is checked one by one.
-            Self::Channels | Self::Info | Self::Batch => Scope::Read,
+            Self::Channels
+            | Self::Info
+            | Self::Batch
+            | Self::History
+            | Self::Presence
+            | Self::PresenceStats => Scope::Read,
         }
     }
 }

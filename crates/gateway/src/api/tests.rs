@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 use tidegate_protocol::{Control, Position, Publication};
 use tidegate_relay::{Delivery, Observation, Recovered, RelayError, Report, Said, Sink, Ticket, WorkerId};
 
+mod reading;
+
 use super::*;
 use crate::settings::{self, Assignment, Machine, Sources};
 
@@ -97,9 +99,15 @@ impl Backend {
         let loaded = settings::load(&Sources { flags, ..Sources::default() }, &machine).unwrap();
         let (sender, heard) = sync_channel(64);
         let sink = Arc::new(TestSink(sender));
-        let relay =
-            Relay::start(loaded.settings.relay.clone(), Arc::default(), "id-1", "gull", "0.0.1", sink)
-                .unwrap();
+        let relay = Relay::start(
+            loaded.settings.relay.clone(),
+            Arc::new(loaded.settings.relay_rules()),
+            "id-1",
+            "gull",
+            "0.0.1",
+            sink,
+        )
+        .unwrap();
         let state = ApiState {
             relay,
             settings: Arc::new(loaded.settings),
@@ -110,9 +118,9 @@ impl Backend {
         Self { state: web::Data::new(state), heard }
     }
 
-    /// The same, and the node hears these channels.
+    /// The same, and the node hears these channels; those without a namespace have no history.
     fn hearing(channels: &[&str]) -> Self {
-        let backend = Self::start(&[("dev.enabled", "true")]);
+        let backend = Self::start(&[("dev.enabled", "true"), ("namespaces", r#"[{"name":"default"}]"#)]);
         for channel in channels {
             let channel = tidegate_protocol::ChannelName::parse(channel).unwrap();
             backend.state.relay.join(WorkerId(0), channel).unwrap();
@@ -278,13 +286,37 @@ async fn what_is_wrong_is_said_with_the_field() {
         ),
         ("publish", r#"{"channel":"a{b","data":1}"#, 107, "may not contain '{'"),
         ("publish", r#"{"channel":"other:a","data":1}"#, 102, "no namespace \"other\""),
-        ("publish", r#"{"channel":"a","data":1,"idempotency_key":"k"}"#, 108, "`idempotency_key`"),
-        ("publish", r#"{"channel":"a","data":1,"skip_history":true}"#, 108, "`skip_history`"),
+        (
+            "publish",
+            r#"{"channel":"a","data":1,"idempotency_key":"k"}"#,
+            108,
+            "`idempotency_key` needs history",
+        ),
+        ("publish", r#"{"channel":"a","data":1,"idempotency_key":5}"#, 107, "`idempotency_key` must be text"),
+        (
+            "publish",
+            r#"{"channel":"a","data":1,"skip_history":1}"#,
+            107,
+            "`skip_history` must be true or false",
+        ),
+        (
+            "publish",
+            r#"{"channel":"a","data":1,"skip_history":true,"idempotency_key":"k"}"#,
+            107,
+            "`idempotency_key` and `skip_history`",
+        ),
         ("broadcast", r#"{"channels":"a","data":1}"#, 107, "`channels` must be"),
         ("broadcast", r#"{"channels":[],"data":1}"#, 107, "`channels` is empty"),
         ("disconnect", r#"{"user":"1","reconnect":"yes"}"#, 107, "`reconnect` must be true or false"),
         ("info", r#"{"a":1}"#, 107, "no field `a`"),
-        ("history", "{}", 108, "history"),
+        ("refresh", "{}", 108, "refresh"),
+        ("history", "{}", 107, "`channel` is missing"),
+        ("history", r#"{"channel":"a","limit":"all"}"#, 107, "`limit` must be a whole number"),
+        ("history", r#"{"channel":"a","since":{"ofset":1}}"#, 107, "`since` must be an object with `offset`"),
+        ("history", r#"{"channel":"a"}"#, 108, "needs history"),
+        ("history_remove", r#"{"channel":"a"}"#, 108, "needs history"),
+        ("presence", r#"{"channel":"a"}"#, 108, "needs presence"),
+        ("presence_stats", r#"{"channel":"a"}"#, 108, "needs presence"),
     ] {
         let (got, message) = backend.error(method, body).await;
         assert_eq!(got, code, "{body}: {message}");
@@ -311,11 +343,15 @@ async fn a_key_opens_its_scope_and_no_more() {
     let calls = [
         ("info", "{}", 0),
         ("channels", "{}", 0),
+        ("history", r#"{"channel":"a"}"#, 0),
+        ("presence", r#"{"channel":"a"}"#, 0),
+        ("presence_stats", r#"{"channel":"a"}"#, 0),
         ("publish", r#"{"channel":"a","data":1}"#, 1),
         ("broadcast", r#"{"channels":["a"],"data":1}"#, 1),
         ("subscribe", r#"{"user":"1","channel":"a"}"#, 2),
         ("unsubscribe", r#"{"user":"1","channel":"a"}"#, 2),
         ("disconnect", r#"{"user":"1"}"#, 2),
+        ("history_remove", r#"{"channel":"a"}"#, 2),
     ];
     for (rank, key) in
         ["read-read-read-read", "publish-publish-publish", "admin-admin-admin"].iter().enumerate()

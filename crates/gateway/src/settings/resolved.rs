@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tidegate_hub::Namespace;
 use tidegate_protocol::ChannelName;
-use tidegate_relay::{ChannelRules, RelaySettings, Secret};
+use tidegate_relay::{ChannelRules, RelaySettings, Rules, Secret};
 
 /// All settings of a node.
 #[derive(Debug, Clone)]
@@ -55,6 +55,14 @@ pub(crate) struct NamespaceRules {
 }
 
 impl Settings {
+    /// What the relay must know of namespaces.
+    pub(crate) fn relay_rules(&self) -> Rules {
+        Rules {
+            namespaces: self.namespaces.iter().map(|(name, it)| (name.clone(), it.channels)).collect(),
+            any: self.any_namespace.map(|it| it.channels),
+        }
+    }
+
     /// The rules of a channel by its namespace; `None` if there is no such namespace.
     pub(crate) fn rules(&self, channel: &ChannelName) -> Option<NamespaceRules> {
         let named = self.namespaces.iter().find(|(name, _)| name == channel.namespace());
@@ -204,11 +212,11 @@ pub(crate) struct ApiKey {
 /// What an API key opens; each includes those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Scope {
-    /// Look: `channels`, `info`.
+    /// Look: `channels`, `info`, `history`, `presence`, `presence_stats`.
     Read,
     /// Speak: `publish`, `broadcast`.
     Publish,
-    /// Act on clients: `subscribe`, `unsubscribe`, `disconnect`.
+    /// Act on clients: `subscribe`, `unsubscribe`, `disconnect`; and `history_remove`.
     Admin,
 }
 
