@@ -38,9 +38,14 @@ const known = (name) => {
   return found;
 };
 
+// `headers` go with the handshake, as a browser sends cookies; `data` with the connect.
 function create(url, options = {}) {
-  const { minReconnectDelay = 50, maxReconnectDelay = 500, ...rest } = options;
-  return new Centrifuge(url, { websocket: WebSocket, minReconnectDelay, maxReconnectDelay, ...rest });
+  const { minReconnectDelay = 50, maxReconnectDelay = 500, headers, data, ...rest } = options;
+  const websocket = headers
+    ? class extends WebSocket { constructor(to, protocols) { super(to, protocols, { headers }); } }
+    : WebSocket;
+  const said = data === undefined ? {} : { data: encode(data) };
+  return new Centrifuge(url, { websocket, minReconnectDelay, maxReconnectDelay, ...said, ...rest });
 }
 
 // Resolves with the context of the first event in `good`, rejects with that of the first in `bad`.
@@ -63,7 +68,7 @@ function listen(client, name) {
 function subscription(client, name, channel) {
   const sub = client.newSubscription(channel, { minResubscribeDelay: 50, maxResubscribeDelay: 500 });
   for (const event of ['subscribing', 'subscribed', 'unsubscribed']) {
-    sub.on(event, (ctx) => say({ event, client: name, channel, code: ctx.code, reason: ctx.reason }));
+    sub.on(event, (ctx) => say({ event, client: name, channel, code: ctx.code, reason: ctx.reason, data: decode(ctx.data) }));
   }
   sub.on('error', (ctx) => say({ event: 'subscription-error', client: name, channel, code: ctx.error?.code, message: ctx.error?.message }));
   sub.on('publication', (ctx) => say({
@@ -80,7 +85,7 @@ const commands = {
     const connected = first(client, ['connected'], ['disconnected']);
     client.connect();
     const ctx = await within(PATIENCE, `${name} connects`, connected);
-    return { id: ctx.client, transport: ctx.transport };
+    return { id: ctx.client, transport: ctx.transport, data: decode(ctx.data) };
   },
 
   // Begins to connect and does not wait.

@@ -57,7 +57,7 @@ class Ears(ClientEventHandler):
     async def on_connected(self, ctx):
         self.say("connected", id=ctx.client)
         if not self.first.done():
-            self.first.set_result(ctx.client)
+            self.first.set_result({"id": ctx.client, "data": decode(ctx.data or None)})
 
     async def on_disconnected(self, ctx):
         self.say("disconnected", code=ctx.code, reason=ctx.reason)
@@ -102,7 +102,7 @@ class SubscriptionEars(SubscriptionEventHandler):
         self.say("subscribing", code=ctx.code, reason=ctx.reason)
 
     async def on_subscribed(self, ctx):
-        self.say("subscribed")
+        self.say("subscribed", data=decode(ctx.data or None))
         self.settle()
 
     async def on_unsubscribed(self, ctx):
@@ -145,6 +145,8 @@ def create(url, events, options):
         min_reconnect_delay=options.get("minReconnectDelay", 50) / 1000,
         max_reconnect_delay=options.get("maxReconnectDelay", 500) / 1000,
         proxy=None,
+        headers=options.get("headers"),
+        data=encode(options["data"]) if "data" in options else None,
     )
 
 
@@ -159,7 +161,7 @@ async def dial(command):
 
 async def connect(command):
     ears = await dial(command)
-    return {"id": await asyncio.wait_for(ears.first, PATIENCE)}
+    return await asyncio.wait_for(ears.first, PATIENCE)
 
 
 async def only_dial(command):

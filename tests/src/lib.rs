@@ -6,6 +6,7 @@
 //!
 //! Not here: what is promised. That is in `tests/`, one file per family of promises.
 
+pub mod backend;
 pub mod certs;
 pub mod checker;
 pub mod deadline;
@@ -20,6 +21,7 @@ pub mod raw;
 pub mod redis;
 pub mod sdk;
 
+pub use backend::Backend;
 pub use certs::Certificates;
 pub use deadline::{PATIENCE, eventually};
 pub use metrics::Metrics;

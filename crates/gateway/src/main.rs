@@ -10,6 +10,7 @@ mod logs;
 mod metrics;
 mod node;
 mod ops;
+mod proxy;
 mod settings;
 
 use std::process::ExitCode;

@@ -9,6 +9,7 @@
 
 mod families;
 mod labels;
+mod proxy;
 mod streams;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ use tidegate_relay::{Observation, RelayError};
 use self::families::Families;
 pub(crate) use self::labels::{Handshake, Rejection, Source};
 use self::labels::{REFUSALS, RELAY_COMMANDS};
+use self::proxy::ProxyMetrics;
 use self::streams::Streams;
 
 /// The media type of [`Metrics::render`].
@@ -83,6 +85,9 @@ pub(crate) struct Metrics {
     relay_probe: Histogram,
     relay_commands: [Histogram; RELAY_COMMANDS.len()],
     streams: Streams,
+
+    /// Questions to backends.
+    pub proxy: ProxyMetrics,
 }
 
 /// Buckets for what should take microseconds to seconds.
@@ -230,6 +235,7 @@ impl Metrics {
             )?,
             relay_commands: new.relay_commands()?,
             streams: Streams::new(&new)?,
+            proxy: ProxyMetrics::new(&new)?,
             registry: new.registry,
         })
     }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use actix_web::{App, HttpServer, web};
-use tidegate_hub::{Policy, Tick};
+use tidegate_hub::{Backends, Policy, Tick};
 use tidegate_relay::{Relay, RelayError, RelaySettings};
 
 use crate::api::{self, ApiState};
@@ -17,6 +17,7 @@ use crate::join::{Switchboard, WorkerStats};
 use crate::metrics::{Metrics, gauge_value};
 use crate::ops::drain::{self, Drain};
 use crate::ops::{memory, welcome};
+use crate::proxy::Proxy;
 use crate::settings::Settings;
 
 /// How often gauges that the workers keep are brought up to date.
@@ -40,6 +41,9 @@ pub(crate) enum NodeError {
     /// The certificate or its key cannot be used.
     #[error(transparent)]
     Tls(#[from] edge::TlsError),
+    /// A backend cannot be asked.
+    #[error("proxy.endpoints: {0}")]
+    Proxy(String),
     /// The relay's settings cannot work.
     #[error("relay: {0}")]
     Relay(#[from] RelayError),
@@ -68,6 +72,7 @@ pub(crate) async fn run(settings: Settings) -> Result<(), NodeError> {
     let admission =
         Arc::new(Admission::new(limits.max_connections, limits.max_connections_per_ip, Arc::clone(&metrics)));
 
+    let proxy = Arc::new(Proxy::new(&settings.proxy, &metrics).map_err(NodeError::Proxy)?);
     let tls = settings.tls.as_ref().map(edge::load_tls).transpose()?;
     let public = listen("listen.public", settings.listen.public)?;
     let internal = listen("listen.internal", settings.listen.internal)?;
@@ -107,6 +112,7 @@ pub(crate) async fn run(settings: Settings) -> Result<(), NodeError> {
                 admission: Arc::clone(&admission),
                 settings: Arc::clone(&settings),
                 metrics: Arc::clone(&metrics),
+                proxy: Arc::clone(&proxy),
             }),
             common: Arc::new(Common {
                 settings: Arc::clone(&settings),
@@ -114,6 +120,7 @@ pub(crate) async fn run(settings: Settings) -> Result<(), NodeError> {
                 relay: relay.clone(),
                 stats: Arc::clone(&stats),
                 late,
+                proxy,
             }),
             policy: Arc::new(policy(&settings)),
             tls,
@@ -203,6 +210,7 @@ fn policy(settings: &Settings) -> Policy {
     Policy {
         namespaces: settings.namespaces.iter().map(|(name, it)| (name.clone(), it.clients)).collect(),
         any_namespace: settings.any_namespace.map(|it| it.clients),
+        backends: Backends { connect: settings.proxy.connect.is_some(), rpc: !settings.proxy.rpc.is_empty() },
         max_subscriptions: settings.limits.max_subscriptions,
         outbox_max_bytes: settings.outbox.max_bytes,
         connect_timeout: Tick::count(settings.limits.connect_timeout),

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tidegate_protocol::codec::json;
 use tidegate_protocol::command::{Connect, Subscribe};
 use tidegate_protocol::reply::ConnectResult;
@@ -12,6 +13,7 @@ use tidegate_protocol::{
 };
 use uuid::Uuid;
 
+use crate::backend::Matter;
 use crate::channels::Waiter;
 use crate::effect::Effect;
 use crate::membership::Standing;
@@ -25,6 +27,8 @@ use crate::tick::Tick;
 enum Next {
     /// It is.
     Go,
+    /// It waits until a backend has decided about the connect.
+    Hold,
     /// It is dropped.
     Drop,
     /// It is dropped, and the session ends.
@@ -50,20 +54,34 @@ impl Replies {
 }
 
 impl Shard {
-    /// Runs the commands of a message of a session that has not ended.
+    /// Runs the commands of a message of a session that has not ended, but for the first so many, which were run already.
     pub(crate) fn run(
         &mut self,
         session: SessionKey,
         codec: Codec,
         message: &[u8],
+        run: usize,
         authenticator: &dyn Authenticator,
         now: Tick,
     ) {
+        let (mut seen, mut held) = (0, false);
         let mut replies = Replies { codec, payload: std::mem::take(&mut self.scratch) };
         let mut end = None;
         let decoded = codec.commands(message, |command| {
+            if held {
+                self.hold(session, message, seen);
+                return false;
+            }
+            seen += 1;
+            if seen <= run {
+                return true;
+            }
             match self.command(session, command, &mut replies, authenticator, now) {
                 Next::Go => true,
+                Next::Hold => {
+                    held = true;
+                    true
+                }
                 Next::Drop => false,
                 Next::End(reason) => {
                     end = Some(reason);
@@ -96,6 +114,10 @@ impl Shard {
         let Some(found) = self.sessions.get(session) else { return Next::Drop };
         match (&found.state, request) {
             (State::Opening, Request::Connect(connect)) => {
+                if self.policy.backends.connect {
+                    self.consult_connect(session, id, &connect);
+                    return Next::Hold;
+                }
                 self.connect(session.index, id, &connect, replies, authenticator, now)
             }
             (State::Opening, _) | (State::Connected(_), Request::Connect(_)) => {
@@ -109,7 +131,7 @@ impl Shard {
                 }
                 Next::Go
             }
-            (State::Ended, _) => Next::Drop,
+            (State::Connecting(_) | State::Ended, _) => Next::Drop,
         }
     }
 
@@ -132,22 +154,30 @@ impl Shard {
         };
         let user = if identity.user.is_empty() { Arc::clone(&self.nobody) } else { Arc::from(identity.user) };
         let client = Uuid::new_v4();
-        let Some(session) = self.sessions.at_mut(index) else { return Next::Drop };
+        self.let_in(index, client, user, now);
+        self.welcome(index, client, &[], |reply| replies.add(id, reply));
+        Next::Go
+    }
+
+    /// From now on the session has an identity.
+    pub(crate) fn let_in(&mut self, index: u32, client: Uuid, user: Arc<str>, now: Tick) {
+        let Some(session) = self.sessions.at_mut(index) else { return };
         let subscriptions = Subscriptions::default();
         session.state = State::Connected(Connected { client, user, subscriptions, heart: Heart::Resting });
-        let native_ping = session.native_ping;
         self.first_ping(index, now);
-        replies.add(
-            id,
-            &Reply::Connect(ConnectResult {
-                client: client.hyphenated().encode_lower(&mut Uuid::encode_buffer()),
-                version: &self.policy.version,
-                ping: if native_ping { 0 } else { self.policy.ping_seconds },
-                pong: !native_ping,
-                ..ConnectResult::default()
-            }),
-        );
-        Next::Go
+    }
+
+    /// What a client is told that was let in, with a backend's payload or none.
+    pub(crate) fn welcome(&self, index: u32, client: Uuid, data: &[u8], tell: impl FnOnce(&Reply<'_>)) {
+        let native_ping = self.sessions.at(index).is_some_and(|session| session.native_ping);
+        tell(&Reply::Connect(ConnectResult {
+            client: client.hyphenated().encode_lower(&mut Uuid::encode_buffer()),
+            version: &self.policy.version,
+            ping: if native_ping { 0 } else { self.policy.ping_seconds },
+            pong: !native_ping,
+            data,
+            ..ConnectResult::default()
+        }));
     }
 
     fn request(
@@ -162,35 +192,46 @@ impl Shard {
                 self.pong(session.index);
                 Ok(None)
             }
-            Request::Subscribe(subscribe) => self.subscribe(session.index, id, &subscribe, replies),
+            Request::Subscribe(subscribe) => self.subscribe(session, id, &subscribe, replies),
             Request::Unsubscribe { channel } => self.unsubscribe(session.index, &channel, replies),
             Request::Publish { channel, data } => self.publish(session, id, &channel, data),
             Request::Ping => Ok(Some(Reply::Ping)),
+            Request::Rpc { .. } if !self.policy.backends.rpc => Err(ErrorCode::NotAvailable),
+            Request::Rpc { method, data } => {
+                let (method, data) = (method.into_owned(), Bytes::copy_from_slice(data));
+                self.consult(session, id, Matter::Rpc { method, data }).map(|()| None)
+            }
             // No handler takes messages yet, and they have no reply.
             Request::Send { .. } => Ok(None),
             Request::History(history) => self.ask_history(session, id, &history),
             Request::Presence { channel } => self.ask_presence(session, id, &channel),
             Request::PresenceStats { channel } => self.ask_presence_stats(session, id, &channel),
-            Request::Rpc { .. } | Request::Refresh { .. } | Request::SubRefresh { .. } => {
-                Err(ErrorCode::NotAvailable)
-            }
+            Request::Refresh { .. } | Request::SubRefresh { .. } => Err(ErrorCode::NotAvailable),
             // A second connect has ended the session before it came here.
             Request::Connect(_) => Err(ErrorCode::BadRequest),
         }
     }
 
-    fn subscribe(&mut self, index: u32, id: u32, subscribe: &Subscribe<'_>, replies: &mut Replies) -> Answer {
+    fn subscribe(
+        &mut self,
+        session: SessionKey,
+        id: u32,
+        subscribe: &Subscribe<'_>,
+        replies: &mut Replies,
+    ) -> Answer {
+        let index = session.index;
         let (name, namespace) = self.channel(&subscribe.channel)?;
-        // Subscription tokens do not exist yet. `positioned`, `recoverable` and `join_leave` are wishes: the namespace
-        // decides.
-        if !subscribe.token.is_empty() {
+        let backend_decides = namespace.subscribe == Right::Backend;
+        // Subscription tokens do not exist yet, but for a backend. `positioned`, `recoverable` and `join_leave` are wishes:
+        // the namespace decides.
+        if !subscribe.token.is_empty() && !backend_decides {
             return Err(ErrorCode::NotAvailable);
         }
         if self.is_subscribed(index, name.as_str()) {
             return Err(ErrorCode::AlreadySubscribed);
         }
         // Nobody is a subscriber before the subscription.
-        if !self.may(index, namespace.subscribe, || false) {
+        if !backend_decides && !self.may(index, namespace.subscribe, || false) {
             return Err(ErrorCode::PermissionDenied);
         }
         if !self.has_room(index) {
@@ -199,6 +240,9 @@ impl Shard {
         let since = subscribe
             .recover
             .then(|| Box::new(Position { offset: subscribe.offset, epoch: Epoch::new(&subscribe.epoch) }));
+        if backend_decides {
+            return self.consult_subscribe(session, id, name, subscribe, since).map(|()| None);
+        }
         match self.enter(Waiter { session: index, id: Some(id), since }, name) {
             Some(Standing::Now(told)) => {
                 replies.add(id, &Reply::Subscribe(told.result(&[])));
@@ -212,7 +256,8 @@ impl Shard {
     fn unsubscribe(&mut self, index: u32, channel: &str, replies: &mut Replies) -> Answer {
         ChannelName::check(channel).map_err(|_| ErrorCode::BadRequest)?;
         let waiter = self.leave(index, channel).flatten();
-        if let Some(id) = waiter.and_then(|waiter| waiter.id) {
+        let waiting = waiter.and_then(|waiter| waiter.id).or_else(|| self.grants.withdraw(index, channel));
+        if let Some(id) = waiting {
             replies.add(id, &Reply::Error(WITHDRAWN));
         }
         Ok(Some(Reply::Unsubscribe))
@@ -221,14 +266,32 @@ impl Shard {
     fn publish(&mut self, session: SessionKey, id: u32, channel: &str, data: &[u8]) -> Answer {
         let (channel, namespace) = self.channel(channel)?;
         let index = session.index;
-        if !self.may(index, namespace.publish, || self.is_member(index, channel.as_str())) {
+        let backend_decides = namespace.publish == Right::Backend;
+        if !backend_decides && !self.may(index, namespace.publish, || self.is_member(index, channel.as_str()))
+        {
             return Err(ErrorCode::PermissionDenied);
         }
         let data = json::payload(data).map_err(|_| ErrorCode::BadRequest)?;
-        let Some(connected) = self.sessions.connected_at(index) else { return Err(ErrorCode::Internal) };
-        let info = connected.info();
-        self.effects.push(Effect::Publish { session, id, channel, data, info });
+        if backend_decides {
+            self.consult(session, id, Matter::Publish { channel, data })?;
+        } else {
+            self.hand_over(session, id, channel, data, false)?;
+        }
         Ok(None)
+    }
+
+    /// Gives a session's publication, which may be made, to the relay.
+    pub(crate) fn hand_over(
+        &mut self,
+        session: SessionKey,
+        id: u32,
+        channel: ChannelName,
+        data: Bytes,
+        skip_history: bool,
+    ) -> Result<(), ErrorCode> {
+        let info = self.info(session.index, channel.as_str()).ok_or(ErrorCode::Internal)?;
+        self.effects.push(Effect::Publish { session, id, channel, data, info, skip_history });
+        Ok(())
     }
 
     /// A channel by the name a client gave, and what is allowed in it.
@@ -249,15 +312,15 @@ impl Shard {
                 self.sessions.connected_at(index).is_some_and(|connected| !connected.user.is_empty())
             }
             Right::Subscriber => is_subscriber(),
-            // Subscription tokens do not exist yet.
-            Right::Token | Right::Nobody => false,
+            // Subscription tokens do not exist yet. A backend is asked before it comes here.
+            Right::Token | Right::Backend | Right::Nobody => false,
         }
     }
 
     /// Whether the session may have one more subscription.
     pub(crate) fn has_room(&self, index: u32) -> bool {
         let held = self.sessions.connected_at(index).map(|connected| connected.subscriptions.len());
-        held.is_some_and(|held| held < self.policy.max_subscriptions)
+        held.is_some_and(|held| held + self.grants.asked(index) < self.policy.max_subscriptions)
     }
 }
 

@@ -45,13 +45,21 @@ impl Shard {
             return;
         }
         for SessionKey { index, .. } in self.selected(&control.user, &control.client) {
-            if self.is_subscribed(index, name.as_str()) || !self.has_room(index) {
-                continue;
-            }
-            let waiter = Waiter { session: index, id: None, since: None };
-            if let Some(Standing::Now(told)) = self.enter(waiter, name.clone()) {
-                self.send_push(index, &Push::Subscribe(name.as_str(), told.result(&[])));
-            }
+            self.subscribe_unasked(index, name.clone());
+        }
+    }
+
+    /// Subscribes a session because a backend says so, if it is not there already and has room.
+    pub(crate) fn subscribe_unasked(&mut self, index: u32, name: ChannelName) {
+        if self.policy.namespace(&name).is_none()
+            || self.is_subscribed(index, name.as_str())
+            || !self.has_room(index)
+        {
+            return;
+        }
+        let waiter = Waiter { session: index, id: None, since: None };
+        if let Some(Standing::Now(told)) = self.enter(waiter, name.clone()) {
+            self.send_push(index, &Push::Subscribe(name.as_str(), told.result(&[])));
         }
     }
 

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use tidegate_protocol::{ChannelName, ClientInfo, Disconnect, Epoch, Position, Publication};
 
+use crate::backend::{Asker, Matter};
 use crate::shard::SessionKey;
 
 /// Something the gateway must do for a shard.
@@ -25,6 +26,20 @@ pub enum Effect {
         data: Bytes,
         /// Who the publisher is, as subscribers will see it.
         info: ClientInfo,
+        /// Whether it stays out of the channel's history.
+        skip_history: bool,
+    },
+    /// A backend is to decide: ask it, then call `Shard::decided` with the same session, id and matter. Publications of one
+    /// session to one channel must be decided in the order they came.
+    Consult {
+        /// Whose command it is.
+        session: SessionKey,
+        /// The command's id, which the reply must carry.
+        id: u32,
+        /// Who that is.
+        asker: Asker,
+        /// What is to be decided.
+        matter: Matter,
     },
     /// A client came back: ask the relay for what it missed, then call `Shard::recovered` with the same session, id and
     /// channel, in order with what is delivered.

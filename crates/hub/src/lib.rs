@@ -7,11 +7,14 @@
 //! Not here: how publications travel between nodes (`tidegate-relay`), how bytes reach a socket (`tidegate-gateway`).
 
 mod asking;
+pub mod backend;
 pub mod broadcast;
 mod channels;
 mod commands;
+mod consulting;
 mod control;
 pub mod effect;
+mod grants;
 mod latest;
 mod liveness;
 mod membership;
@@ -25,6 +28,7 @@ pub mod table;
 pub mod tally;
 pub mod tick;
 
+pub use backend::{Asker, Backends, Decision, Grant, Matter};
 pub use broadcast::Broadcast;
 pub use effect::{Effect, Found, Question};
 pub use outbox::Outbox;

@@ -24,7 +24,7 @@ impl Shard {
         let key = self.sessions.key(index);
         let Some(session) = self.sessions.at_mut(index) else { return };
         match &mut session.state {
-            State::Opening => self.end(key, Disconnect::Stale),
+            State::Opening | State::Connecting(_) => self.end(key, Disconnect::Stale),
             State::Connected(connected) => match connected.heart {
                 Heart::Resting => {
                     connected.heart = Heart::Awaiting;

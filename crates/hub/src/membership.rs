@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::channels::{Entered, Lost, Waiter};
 use crate::effect::Effect;
-use crate::session::{Connected, Subscription};
+use crate::session::Subscription;
 use crate::shard::Shard;
 use crate::tally::{FAILED, RECOVERED, SENT_PUSH, SENT_REPLY, UNRECOVERED};
 
@@ -33,6 +33,8 @@ pub(crate) struct Told {
     recoverable: bool,
     was_recovering: bool,
     recovered: bool,
+    /// A backend's payload, or empty.
+    data: Bytes,
 }
 
 impl Told {
@@ -44,19 +46,8 @@ impl Told {
             was_recovering: self.was_recovering,
             recovered: self.recovered,
             publications,
+            data: &self.data,
             ..SubscribeResult::default()
-        }
-    }
-}
-
-impl Connected {
-    /// Who the session is, as other clients see it.
-    pub(crate) fn info(&self) -> ClientInfo {
-        ClientInfo {
-            user: self.user.to_string(),
-            client: self.client.to_string(),
-            conn_info: Bytes::new(),
-            chan_info: Bytes::new(),
         }
     }
 }
@@ -64,7 +55,7 @@ impl Connected {
 impl Shard {
     /// Whether the session has the subscription, standing or waiting.
     pub(crate) fn is_subscribed(&self, index: u32, channel: &str) -> bool {
-        self.place(index, channel).is_some()
+        self.place(index, channel).is_some() || self.grants.asks(index, channel)
     }
 
     /// Whether the session's subscription stands.
@@ -81,6 +72,14 @@ impl Shard {
         let channel = self.channels.find(channel)?;
         let place = self.sessions.connected_at(index)?.subscriptions.place(channel)?;
         Some(Subscription { channel, place })
+    }
+
+    /// Who a session is, as others in a channel see it.
+    pub(crate) fn info(&self, index: u32, channel: &str) -> Option<ClientInfo> {
+        let connected = self.sessions.connected_at(index)?;
+        let (conn_info, chan_info) = self.grants.infos(index, channel);
+        let (user, client) = (connected.user.to_string(), connected.client.to_string());
+        Some(ClientInfo { user, client, conn_info, chan_info })
     }
 
     /// Makes a subscription of a session that does not have it.
@@ -103,7 +102,7 @@ impl Shard {
         Some(match entered {
             Entered::Member(_) => {
                 self.present(index, channel, &name);
-                Standing::Now(self.told(channel, waiter.since.as_deref()))
+                Standing::Now(self.told(index, channel, &name, waiter.since.as_deref()))
             }
             Entered::Waiter(_) => Standing::Later,
             Entered::Recovering(_) => {
@@ -114,7 +113,8 @@ impl Shard {
     }
 
     /// What a client is told whose subscription stands from now on, with nothing missed that the relay had to say.
-    fn told(&mut self, channel: u32, since: Option<&Position>) -> Told {
+    fn told(&mut self, index: u32, channel: u32, name: &ChannelName, since: Option<&Position>) -> Told {
+        let data = self.grants.take_data(index, name.as_str());
         let nature = self.channels.nature(channel);
         let position = nature.and_then(|nature| nature.position.clone());
         let recoverable = nature.is_some_and(|nature| nature.recovers());
@@ -122,17 +122,18 @@ impl Shard {
         if since.is_some() {
             self.tally.recoveries[if recovered { RECOVERED } else { UNRECOVERED }] += 1;
         }
-        Told { position, recoverable, was_recovering: since.is_some(), recovered }
+        Told { position, recoverable, was_recovering: since.is_some(), recovered, data }
     }
 
     /// Ends a subscription. Gives the waiter back if the subscription did not stand yet and a command waits for its
     /// answer. `None` if there was no such subscription.
-    pub(crate) fn leave(&mut self, index: u32, channel: &str) -> Option<Option<Waiter>> {
-        let channel = self.channels.find(channel)?;
+    pub(crate) fn leave(&mut self, index: u32, name: &str) -> Option<Option<Waiter>> {
+        let channel = self.channels.find(name)?;
         let connected = self.sessions.connected_at_mut(index)?;
         let client = connected.client;
         let subscription = connected.subscriptions.remove(channel)?;
         self.sessions.forget_latest(index, channel);
+        self.grants.left(index, name);
         Some(self.take(subscription, client))
     }
 
@@ -166,9 +167,9 @@ impl Shard {
     /// A subscription stands from now on: where it is known who is there, so is this session.
     pub(crate) fn present(&mut self, index: u32, channel: u32, name: &ChannelName) {
         if self.channels.nature(channel).is_some_and(|nature| nature.presence)
-            && let Some(connected) = self.sessions.connected_at(index)
+            && let Some(info) = self.info(index, name.as_str())
         {
-            self.effects.push(Effect::Enter { channel: name.clone(), info: connected.info() });
+            self.effects.push(Effect::Enter { channel: name.clone(), info });
         }
     }
 
@@ -196,13 +197,13 @@ impl Shard {
             }
             Err(code) => {
                 let Some(waiters) = self.channels.refuse(channel) else { return };
-                self.fail(channel, waiters, code);
+                self.fail(channel, name, waiters, code);
             }
         }
     }
 
     /// Fails subscriptions that did not stand, to a channel that is gone.
-    fn fail(&mut self, channel: u32, waiters: Vec<Waiter>, code: ErrorCode) {
+    fn fail(&mut self, channel: u32, name: &ChannelName, waiters: Vec<Waiter>, code: ErrorCode) {
         // Everybody forgets the channel's slot before anything else can take it.
         for waiter in &waiters {
             if let Some(connected) = self.sessions.connected_at_mut(waiter.session) {
@@ -210,6 +211,7 @@ impl Shard {
             }
         }
         for waiter in waiters {
+            self.grants.left(waiter.session, name.as_str());
             if let Some(id) = waiter.id {
                 self.send_reply(waiter.session, id, &Reply::Error(code));
             }
@@ -231,9 +233,10 @@ impl Shard {
                 }
             }
             self.sessions.forget_latest(index, channel);
+            self.grants.left(index, name.as_str());
         }
         self.tally.recoveries[FAILED] += recovering.len() as u64;
-        self.fail(channel, recovering, ErrorCode::Internal);
+        self.fail(channel, name, recovering, ErrorCode::Internal);
         for index in members {
             self.send_push(index, &Push::Unsubscribe(name.as_str(), UnsubscribeCode::InsufficientState));
         }
@@ -252,7 +255,7 @@ impl Shard {
     }
 
     fn answer_standing(&mut self, waiter: &Waiter, channel: u32, name: &ChannelName) {
-        let told = self.told(channel, waiter.since.as_deref());
+        let told = self.told(waiter.session, channel, name, waiter.since.as_deref());
         let result = told.result(&[]);
         match waiter.id {
             Some(id) => self.send_reply(waiter.session, id, &Reply::Subscribe(result)),

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use tidegate_protocol::command::Connect;
 use tidegate_protocol::{ChannelName, Disconnect, ErrorCode};
 
+use crate::backend::Backends;
+
 /// The rules of a node.
 #[derive(Debug, Clone)]
 pub struct Policy {
@@ -12,6 +14,8 @@ pub struct Policy {
     pub namespaces: HashMap<String, Namespace>,
     /// What an unknown namespace gets; `None` refuses with error 102.
     pub any_namespace: Option<Namespace>,
+    /// Which commands a backend decides, whatever the channel.
+    pub backends: Backends,
     /// The most subscriptions of one session; beyond: error 106.
     pub max_subscriptions: usize,
     /// The most bytes an outbox may hold; beyond: 3008.
@@ -114,7 +118,9 @@ pub enum Right {
     Subscriber,
     /// Sessions with a subscription token. Until there are such tokens it is nobody's.
     Token,
-    /// No session; only backends.
+    /// Sessions that a backend lets, which is asked each time. Only as the right to subscribe and to publish.
+    Backend,
+    /// No session; only backends of their own accord.
     Nobody,
 }
 

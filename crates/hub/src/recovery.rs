@@ -115,7 +115,9 @@ impl Shard {
         since: Position,
         recovered: &Recovered,
     ) {
+        let data = self.grants.take_data(index, name.as_str());
         let top = SubscribeResult {
+            data: &data,
             position: Some(&recovered.position),
             recoverable: true,
             was_recovering: true,

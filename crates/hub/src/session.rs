@@ -10,6 +10,7 @@ use tidegate_protocol::Codec;
 use tidegate_protocol::frame::Opcode;
 use uuid::Uuid;
 
+use crate::consulting::Connecting;
 use crate::outbox::Outbox;
 use crate::shard::Opening;
 
@@ -28,11 +29,13 @@ pub(crate) struct Session {
     pub(crate) dirty: bool,
 }
 
-/// Where a session is in its life. It only ever goes downwards.
+/// Where a session is in its life. It only ever goes downwards, but for a `connect` that a backend refuses.
 #[derive(Debug)]
 pub(crate) enum State {
     /// Waits for `connect`; the deadline is in the table.
     Opening,
+    /// A backend decides about its `connect`; the deadline is still that of `Opening`.
+    Connecting(Box<Connecting>),
     /// Has an identity; may subscribe and publish.
     Connected(Connected),
     /// Is in no channel; its Close frame, if any, is the last thing in the outbox.
@@ -121,14 +124,14 @@ impl Session {
     pub(crate) const fn connected(&self) -> Option<&Connected> {
         match &self.state {
             State::Connected(connected) => Some(connected),
-            State::Opening | State::Ended => None,
+            State::Opening | State::Connecting(_) | State::Ended => None,
         }
     }
 
     pub(crate) const fn connected_mut(&mut self) -> Option<&mut Connected> {
         match &mut self.state {
             State::Connected(connected) => Some(connected),
-            State::Opening | State::Ended => None,
+            State::Opening | State::Connecting(_) | State::Ended => None,
         }
     }
 }

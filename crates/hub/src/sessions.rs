@@ -67,6 +67,11 @@ impl Sessions {
         self.generations.get(key.index as usize) == Some(&key.generation)
     }
 
+    /// A session by its index alone, as [`Sessions::at_mut`].
+    pub(crate) fn at(&self, index: u32) -> Option<&Session> {
+        self.table.get(index)
+    }
+
     /// A session by its index alone, for those who hold indexes of living sessions only: channels and the sweep.
     pub(crate) fn at_mut(&mut self, index: u32) -> Option<&mut Session> {
         self.table.get_mut(index)

@@ -1,7 +1,7 @@
 //! One worker's sessions and channels: how sessions open and end, and what reaches their outboxes.
 //!
-//! Not here: what a client's commands mean (`commands`, `asking`), entering and leaving channels (`membership`,
-//! `recovery`), pings and deadlines (`liveness`), what backends ask (`control`).
+//! Not here: what a client's commands mean (`commands`, `asking`), what waits for backends (`consulting`), entering and
+//! leaving channels (`membership`, `recovery`), pings and deadlines (`liveness`), what backends ask (`control`).
 
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use tidegate_protocol::{ChannelName, Codec, Control, Disconnect, ErrorCode, Posi
 use crate::broadcast::{Broadcast, Run};
 use crate::channels::Channels;
 use crate::effect::{Effect, Found};
+use crate::grants::Grants;
 use crate::outbox::{Full, Outbox};
 use crate::policy::{Authenticator, Policy};
 use crate::recovery::Recovered;
@@ -56,6 +57,7 @@ pub struct Shard {
     pub(crate) policy: Arc<Policy>,
     pub(crate) sessions: Sessions,
     pub(crate) channels: Channels,
+    pub(crate) grants: Grants,
     pub(crate) effects: Vec<Effect>,
     pub(crate) tally: Tally,
     pub(crate) random: fastrand::Rng,
@@ -82,6 +84,7 @@ impl Shard {
             policy,
             sessions: Sessions::default(),
             channels: Channels::default(),
+            grants: Grants::default(),
             effects: Vec::new(),
             tally: Tally::default(),
             random: fastrand::Rng::new(),
@@ -111,7 +114,11 @@ impl Shard {
         let Some(found) = self.sessions.get(session).filter(|found| !found.is_ended()) else { return };
         let codec = found.codec;
         if is_text == (codec == Codec::Json) {
-            self.run(session, codec, message, authenticator, now);
+            if matches!(found.state, State::Connecting(_)) {
+                self.hold(session, message, 0);
+            } else {
+                self.run(session, codec, message, 0, authenticator, now);
+            }
         } else {
             self.end(session, Disconnect::BadRequest);
         }
@@ -334,12 +341,12 @@ impl Shard {
     }
 
     /// Takes a session out of its channels and marks it ended; false if it has ended already or is not there.
-    fn finish(&mut self, session: SessionKey) -> bool {
+    pub(crate) fn finish(&mut self, session: SessionKey) -> bool {
         let Some(found) = self.sessions.get_mut(session) else { return false };
         let codec = found.codec;
         match std::mem::replace(&mut found.state, State::Ended) {
             State::Ended => return false,
-            State::Opening => {}
+            State::Opening | State::Connecting(_) => {}
             State::Connected(connected) => {
                 for subscription in connected.subscriptions.iter() {
                     self.take(subscription, connected.client);
@@ -347,6 +354,7 @@ impl Shard {
             }
         }
         self.sessions.never_due(session.index);
+        self.grants.ended(session.index);
         self.counts[ordinal(codec)] -= 1;
         true
     }

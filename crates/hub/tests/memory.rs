@@ -12,8 +12,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use tidegate_hub::{
-    Authenticator, Broadcast, Effect, Identity, Namespace, Opening, Policy, Refusal, Right, SessionKey,
-    Shard, Tick,
+    Authenticator, Backends, Broadcast, Effect, Identity, Namespace, Opening, Policy, Refusal, Right,
+    SessionKey, Shard, Tick,
 };
 use tidegate_protocol::command::Connect;
 use tidegate_protocol::{ChannelName, Codec, Publication};
@@ -35,6 +35,7 @@ fn policy() -> Policy {
     Policy {
         namespaces: HashMap::new(),
         any_namespace: Some(Namespace::plain(Right::Anyone, Right::Anyone)),
+        backends: Backends::default(),
         max_subscriptions: 128,
         outbox_max_bytes: 1024 * 1024,
         connect_timeout: 40,

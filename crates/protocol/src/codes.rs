@@ -1,7 +1,8 @@
 //! Every code a client can meet, in one table: errors, disconnects, unsubscribes.
 //!
 //! A code has one variant, one text and one metric label. `docs/reference/close-codes.md` is held against this
-//! table by a test.
+//! table by a test. Only a backend may end a connection in words of its own, a [`BackendClose`]: its code and reason
+//! are on the wire and in the log, while to everything that counts it is one variant, [`Disconnect::Backend`].
 
 /// Declares an enum of numeric codes with its table of rows.
 macro_rules! table {
@@ -125,14 +126,76 @@ table! {
         NotAvailable = 3508, "not available";
         /// The client made too many errors.
         TooManyErrors = 3509, "too many errors";
+        /// A backend ended the connection with a code of its own: this row stands for all from 4000 to 4999.
+        Backend = 4000, "disconnected by backend";
     }
 }
 
 impl Disconnect {
     /// Whether the official SDKs connect again after this code.
     pub const fn reconnects(self) -> bool {
-        let code = self.code();
-        code < 3500 || (code >= 4000 && code < 4500)
+        reconnects(self.code())
+    }
+}
+
+/// Whether the official SDKs connect again after this close code.
+const fn reconnects(code: u16) -> bool {
+    code < 3500 || (code >= 4000 && code < 4500)
+}
+
+/// The end of a connection in a backend's own words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackendClose {
+    code: u16,
+    reason: Box<str>,
+}
+
+/// Why a backend's close was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadClose {
+    /// A code that is not a backend's to give.
+    #[error("the code is not from 4000 to 4999")]
+    Code,
+    /// A reason that a Close frame cannot carry.
+    #[error("the reason is longer than {} bytes", BackendClose::MAX_REASON)]
+    TooLong,
+    /// A reason that one SDK would take for something else.
+    #[error("the reason is valid JSON, which one SDK would parse")]
+    Json,
+}
+
+impl BackendClose {
+    /// The most bytes of a reason: a control frame carries 125, two of them the code (RFC 6455, 5.5).
+    pub const MAX_REASON: usize = 123;
+
+    /// A close with this code, 4000 to 4999: from 4500 on it is final to an SDK. Without a reason it has the text of
+    /// [`Disconnect::Backend`].
+    pub fn new(code: u32, reason: &str) -> Result<Self, BadClose> {
+        let code =
+            u16::try_from(code).ok().filter(|code| (4000..5000).contains(code)).ok_or(BadClose::Code)?;
+        let reason = if reason.is_empty() { Disconnect::Backend.text() } else { reason };
+        if reason.len() > Self::MAX_REASON {
+            return Err(BadClose::TooLong);
+        }
+        if serde_json::from_str::<serde::de::IgnoredAny>(reason).is_ok() {
+            return Err(BadClose::Json);
+        }
+        Ok(Self { code, reason: reason.into() })
+    }
+
+    /// The number on the wire.
+    pub const fn code(&self) -> u16 {
+        self.code
+    }
+
+    /// The text beside it.
+    pub const fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    /// Whether the official SDKs connect again after this code.
+    pub const fn reconnects(&self) -> bool {
+        reconnects(self.code)
     }
 }
 
@@ -190,7 +253,8 @@ mod tests {
 
     #[test]
     fn sdks_connect_again_after_a_passing_state_and_never_after_a_final_one() {
-        let passing = [1002, 1006, 1007, 3000, 3001, 3004, 3005, 3006, 3008, 3009, 3010, 3011, 3012, 3013];
+        let passing =
+            [1002, 1006, 1007, 3000, 3001, 3004, 3005, 3006, 3008, 3009, 3010, 3011, 3012, 3013, 4000];
         let last = [3500, 3501, 3502, 3503, 3504, 3505, 3506, 3507, 3508, 3509];
         let (again, never): (Vec<Disconnect>, Vec<Disconnect>) =
             Disconnect::ALL.iter().partition(|it| it.reconnects());
@@ -201,6 +265,31 @@ mod tests {
     #[test]
     fn nothing_is_closed_with_1009_which_some_sdks_take_as_final() {
         assert!(Disconnect::ALL.iter().all(|it| it.code() != 1009));
+    }
+
+    #[test]
+    fn a_backend_closes_with_its_own_code_and_reason_within_its_range() {
+        let close = BackendClose::new(4123, "moved to another region");
+        let close = close.expect("a code and a reason of a backend");
+        assert_eq!(
+            (close.code(), close.reason(), close.reconnects()),
+            (4123, "moved to another region", true)
+        );
+        let last = BackendClose::new(4500, "").expect("no reason is needed");
+        assert_eq!((last.reason(), last.reconnects()), (Disconnect::Backend.text(), false));
+        assert_eq!(BackendClose::new(4999, "").map(|close| close.code()), Ok(4999));
+        for code in [0, 1000, 1009, 3000, 3500, 3999, 5000, 65_536 + 4000] {
+            assert_eq!(BackendClose::new(code, "no"), Err(BadClose::Code), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_backends_reason_fits_a_close_frame_and_is_never_json() {
+        assert!(BackendClose::new(4000, &"x".repeat(BackendClose::MAX_REASON)).is_ok());
+        assert_eq!(BackendClose::new(4000, &"x".repeat(124)), Err(BadClose::TooLong));
+        for json in ["42", "true", r#"{"why":1}"#, " \"banned\" "] {
+            assert_eq!(BackendClose::new(4000, json), Err(BadClose::Json), "{json}");
+        }
     }
 
     #[test]

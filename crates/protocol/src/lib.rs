@@ -19,7 +19,7 @@ pub mod reply;
 
 pub use channel::{ChannelError, ChannelName};
 pub use codec::{Codec, DecodeError};
-pub use codes::{Disconnect, ErrorCode, UnsubscribeCode};
+pub use codes::{BackendClose, BadClose, Disconnect, ErrorCode, UnsubscribeCode};
 pub use command::{Command, Request};
 pub use control::{Control, ControlError};
 pub use event::{Event, EventKind, EventKinds};

@@ -29,3 +29,4 @@ pub use settings::{
     IngestSettings, MemorySettings, RedisSettings, RelaySettings, Secret, SentinelSettings, Topology,
 };
 pub use sink::{Delivery, Ingested, Observation, Recovered, Report, Said, Sink, Ticket, WorkerId, WorkerSet};
+pub use sparse::Sparse;

@@ -234,10 +234,11 @@ impl Relay {
     }
 
     /// Publishes for a client; answered by `Sink::published`. Publications of one channel keep their order.
-    pub fn submit(&self, publication: Publication, ticket: Ticket) -> Result<(), Busy> {
+    pub fn submit(&self, outgoing: impl Into<Outgoing>, ticket: Ticket) -> Result<(), Busy> {
+        let outgoing = outgoing.into();
         match &*self.kind {
-            Kind::Memory(relay) => relay.submit(publication, ticket),
-            Kind::Redis(relay) => relay.of(&publication.channel).submit(publication.into(), ticket),
+            Kind::Memory(relay) => relay.submit(outgoing, ticket),
+            Kind::Redis(relay) => relay.of(&outgoing.publication.channel).submit(outgoing, ticket),
         }
     }
 

@@ -7,18 +7,19 @@ use std::time::{Duration, Instant};
 
 /// Lets one line through in each interval and counts the others.
 #[derive(Debug)]
-pub(crate) struct Sparse {
+pub struct Sparse {
     every: Duration,
     state: Mutex<(Option<Instant>, u64)>,
 }
 
 impl Sparse {
-    pub(crate) const fn new(every: Duration) -> Self {
+    /// Lets a line through each time so long has passed.
+    pub const fn new(every: Duration) -> Self {
         Self { every, state: Mutex::new((None, 0)) }
     }
 
     /// Says whether a line may be written now, and how many were held back since the last one.
-    pub(crate) fn speak(&self, now: Instant) -> Option<u64> {
+    pub fn speak(&self, now: Instant) -> Option<u64> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (last, held_back) = &mut *state;
         if last.is_some_and(|last| now.saturating_duration_since(last) < self.every) {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tidegate_hub::{Effect, Found, Question, SessionKey};
 use tidegate_protocol::{ErrorCode, Publication};
-use tidegate_relay::{History, HistoryQuery, PresenceStats, Recover, Relay, RelayError, Since};
+use tidegate_relay::{History, HistoryQuery, Outgoing, PresenceStats, Recover, Relay, RelayError, Since};
 
 use super::attendance::Change;
 use super::worker::Worker;
@@ -55,10 +55,11 @@ impl Worker {
                     self.leaving.push_back(channel);
                 }
             }
-            Effect::Publish { session, id, channel, data, info } => {
+            Effect::Publish { session, id, channel, data, info, skip_history } => {
                 let publication =
                     Publication { channel, data, info: Some(info), tags: Vec::new(), offset: 0 };
-                if self.common.relay.submit(publication, ticket(self.id, session, id)).is_err() {
+                let outgoing = Outgoing { skip_history, ..Outgoing::from(publication) };
+                if self.common.relay.submit(outgoing, ticket(self.id, session, id)).is_err() {
                     self.common.metrics.publish_failed(&RelayError::Busy);
                     self.shard.published(session, id, Err(ErrorCode::Internal));
                 }
@@ -71,6 +72,7 @@ impl Worker {
                 }
             }
             Effect::Ask { session, id, question } => self.ask(session, id, question),
+            Effect::Consult { session, id, asker, matter } => self.consult(session, id, asker, matter),
             Effect::Enter { channel, info } => self.attend(Change::Enter(channel, info)),
             Effect::Exit { channel, client } => self.attend(Change::Exit(channel, client)),
             Effect::Ended { session, reason } => self.ended(session, reason),

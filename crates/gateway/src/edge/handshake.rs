@@ -15,6 +15,8 @@ use tidegate_protocol::Codec;
 use super::admission::{Admission, Permit};
 use super::origin;
 use crate::metrics::{Metrics, Rejection};
+use crate::proxy::Proxy;
+use crate::proxy::headers::Kept;
 use crate::settings::Settings;
 
 /// The subprotocols a client may ask for, and the codec each means.
@@ -29,6 +31,7 @@ pub(crate) struct Gate {
     pub(crate) admission: Arc<Admission>,
     pub(crate) settings: Arc<Settings>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) proxy: Arc<Proxy>,
 }
 
 /// Marks a request that came through the upgrade service. One that did not, because actix-http did not take it for an
@@ -39,6 +42,8 @@ pub(super) struct Upgradable;
 pub(super) struct Takeover {
     pub(super) permit: Permit,
     pub(super) opening: Opening,
+    /// What backends want of the request's headers.
+    pub(super) kept: Kept,
     pub(super) echo: bool,
 }
 
@@ -81,10 +86,15 @@ fn open(request: &HttpRequest, body: web::Payload, gate: &Gate, echo: bool) -> H
             return HttpResponse::from_error(error);
         }
     };
+    let given = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    let Ok(kept) = gate.proxy.keep(given) else {
+        gate.metrics.rejected(Rejection::BadRequest);
+        return HttpResponse::RequestHeaderFieldsTooLarge().body("cookies or other headers are too large\n");
+    };
     let opening = opening(request, &response);
     match gate.admission.admit(request.peer_addr().map(|peer| peer.ip()), opening.codec) {
         Ok(permit) => {
-            request.extensions_mut().insert(Takeover { permit, opening, echo });
+            request.extensions_mut().insert(Takeover { permit, opening, kept, echo });
             response
         }
         Err(rejection) => {

@@ -7,6 +7,7 @@
 mod admission;
 mod attendance;
 mod auth;
+mod consulting;
 mod drain;
 mod effects;
 mod handshake;

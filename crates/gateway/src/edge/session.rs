@@ -10,6 +10,7 @@ use tidegate_protocol::frame::{Decoder, Event, FrameError};
 use super::admission::Permit;
 use super::transport::Transport;
 use super::worker::Worker;
+use crate::proxy::headers::Kept;
 
 /// How many sockets that have an end, or more than their share, one turn reads. To end a connection takes some twenty
 /// microseconds: a thousand at once, as after a lost network, would hold up everyone who stayed.
@@ -25,6 +26,8 @@ pub(super) struct Session {
     decoder: Decoder,
     /// Given back when the session is dropped, and by nothing else.
     _permit: Permit,
+    /// What backends want of the handshake's headers.
+    pub(super) kept: Kept,
     pub(super) opened: Instant,
     pub(super) phase: Phase,
     /// When the message that is unfinished now began.
@@ -54,12 +57,13 @@ pub(super) enum Phase {
 }
 
 impl Session {
-    pub(super) fn new(key: SessionKey, transport: Transport, permit: Permit, echo: bool) -> Self {
+    pub(super) fn new(key: SessionKey, transport: Transport, permit: Permit, kept: Kept, echo: bool) -> Self {
         Self {
             key,
             transport,
             decoder: Decoder::default(),
             _permit: permit,
+            kept,
             opened: Instant::now(),
             phase: Phase::Open,
             unfinished: None,

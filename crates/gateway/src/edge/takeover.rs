@@ -59,11 +59,11 @@ where
 }
 
 fn adopt(worker: &RefCell<Worker>, parts: FramedParts<Stream, Codec>, takeover: Takeover) -> io::Result<()> {
-    let Takeover { permit, opening, echo } = takeover;
+    let Takeover { permit, opening, kept, echo } = takeover;
     let (transport, plaintext) = parts.io.into_transport()?;
     let mut pipelined = parts.read_buf.to_vec();
     pipelined.extend_from_slice(&plaintext);
-    worker.borrow_mut().adopt(Adoption { transport, opening, permit, pipelined, echo })
+    worker.borrow_mut().adopt(Adoption { transport, opening, permit, kept, pipelined, echo })
 }
 
 /// Writes an answer that is not a 101, then closes.

@@ -30,6 +30,7 @@ use tidegate_relay::{Relay, WorkerId};
 use super::admission::Permit;
 use super::attendance::Attendance;
 use super::auth::Auth;
+use super::consulting::Consulting;
 use super::drain::Draining;
 use super::poller::Poller;
 use super::session::Session;
@@ -37,6 +38,8 @@ use super::transport::Transport;
 use crate::inbox::Inbox;
 use crate::join::{Inbound, Late, Recovery, WorkerStats};
 use crate::metrics::Metrics;
+use crate::proxy::Proxy;
+use crate::proxy::headers::Kept;
 use crate::settings::Settings;
 
 /// How much one read takes from a socket at most.
@@ -76,6 +79,7 @@ pub(crate) struct Common {
     pub(crate) relay: Relay,
     pub(crate) stats: Arc<[WorkerStats]>,
     pub(crate) late: Arc<[Late]>,
+    pub(crate) proxy: Arc<Proxy>,
 }
 
 /// Deadlines in ticks.
@@ -130,6 +134,7 @@ pub(crate) struct Worker {
     pub(super) bytes_sent: u64,
     pub(super) effects: Vec<Effect>,
     dirty: Vec<SessionKey>,
+    pub(super) consulting: Consulting,
 }
 
 /// What a turn has taken from the inbox.
@@ -146,6 +151,7 @@ pub(crate) struct Adoption {
     pub(crate) transport: Transport,
     pub(crate) opening: Opening,
     pub(crate) permit: Permit,
+    pub(crate) kept: Kept,
     /// What the client sent behind its handshake.
     pub(crate) pipelined: Vec<u8>,
     /// Whether the connection is an echo, for conformance suites.
@@ -184,6 +190,7 @@ impl Worker {
             leaving: VecDeque::new(),
             attendance: Attendance::default(),
             questions: 0,
+            consulting: Consulting::new(&common.proxy),
             this: Weak::new(),
             draining: None,
             run: Vec::new(),
@@ -205,7 +212,7 @@ impl Worker {
 
     /// Takes over a socket: from now on it belongs to the poller. What the client sent already is read first.
     pub(crate) fn adopt(&mut self, adoption: Adoption) -> io::Result<()> {
-        let Adoption { mut transport, opening, permit, mut pipelined, echo } = adoption;
+        let Adoption { mut transport, opening, permit, kept, mut pipelined, echo } = adoption;
         self.tick();
         let key = self.shard.open(opening, self.now);
         let token = Token(key.index as usize);
@@ -215,7 +222,7 @@ impl Worker {
             self.shard.remove(key);
             return Err(error);
         }
-        self.sessions.put(key.index, Session::new(key, transport, permit, echo));
+        self.sessions.put(key.index, Session::new(key, transport, permit, kept, echo));
         self.bytes_received += pipelined.len() as u64;
         self.input(key, &mut pipelined);
         self.settle();
@@ -227,7 +234,7 @@ impl Worker {
         self.sessions.get_mut(key.index).filter(|session| session.key == key)
     }
 
-    fn tick(&mut self) {
+    pub(super) fn tick(&mut self) {
         let ticks = self.started.elapsed().as_millis() / TICK.as_millis();
         self.now = Tick(u32::try_from(ticks).unwrap_or(u32::MAX));
     }

@@ -61,6 +61,8 @@ pub(super) fn settings(reader: &mut Reader<'_>, machine: &Machine) -> Settings {
             redis.max_publication_bytes, outbox.max_bytes
         ));
     }
+    let mut proxy = super::proxy::all(reader);
+    let namespaces = namespaces::all(reader, &mut proxy);
     Settings {
         listen: listen(reader, dev),
         workers,
@@ -76,7 +78,8 @@ pub(super) fn settings(reader: &mut Reader<'_>, machine: &Machine) -> Settings {
         },
         api: Api { keys: api_keys(reader) },
         any_namespace: dev.then(|| namespaces::by_default(reader)),
-        namespaces: namespaces::all(reader),
+        namespaces,
+        proxy,
         drain: Drain {
             delay: reader.take("drain.delay", duration(Duration::ZERO..=10 * MINUTE)),
             duration: reader.take("drain.duration", duration(Duration::ZERO..=60 * MINUTE)),

@@ -8,13 +8,15 @@ use super::value;
 const DEFAULTS: &str = include_str!("defaults.yaml");
 
 /// Keys of items in lists.
-const ITEM_KEYS: [(&str, &[&str]); 2] = [
+const ITEM_KEYS: [(&str, &[&str]); 4] = [
     (
         "namespaces",
         &[
             "name",
             "subscribe",
             "publish",
+            "subscribe_proxy",
+            "publish_proxy",
             "read_history",
             "read_presence",
             "delivery",
@@ -27,6 +29,23 @@ const ITEM_KEYS: [(&str, &[&str]); 2] = [
         ],
     ),
     ("api.keys", &["name", "key", "key_file", "scope"]),
+    (
+        "proxy.endpoints",
+        &[
+            "name",
+            "url",
+            "timeout",
+            "concurrency",
+            "queue",
+            "max_response_bytes",
+            "headers",
+            "forward_headers",
+            "ca",
+            "secret",
+            "secret_file",
+        ],
+    ),
+    ("proxy.rpc_methods", &["prefix", "endpoint"]),
 ];
 
 /// Keys that the design has and this version has not.

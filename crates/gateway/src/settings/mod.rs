@@ -13,6 +13,7 @@ mod layers;
 mod machine;
 mod namespaces;
 mod problem;
+mod proxy;
 mod reader;
 mod redis;
 mod resolved;
@@ -25,7 +26,9 @@ mod value;
 pub(crate) use layers::{Assignment, Sources};
 pub(crate) use machine::Machine;
 pub(crate) use problem::Problems;
-pub(crate) use resolved::{ApiKey, Limits, Log, LogFormat, RecordLayer, Scope, Settings, Tls};
+pub(crate) use resolved::{
+    ApiKey, EndpointSettings, Limits, Log, LogFormat, ProxySettings, RecordLayer, Scope, Settings, Tls,
+};
 pub(crate) use ticket_keys::{TicketKey, read as read_ticket_keys};
 
 /// Settings that passed every check.

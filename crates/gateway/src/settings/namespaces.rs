@@ -10,7 +10,7 @@ use tidegate_protocol::ChannelName;
 use tidegate_relay::{ChannelRules, OnGap, Retention};
 
 use super::reader::{Item, Reader};
-use super::resolved::NamespaceRules;
+use super::resolved::{EndpointSettings, NamespaceRules, ProxySettings};
 use super::value::{duration, flag, number, one_of, word};
 
 const RIGHTS: [(&str, Right); 5] = [
@@ -31,21 +31,50 @@ const MAX_HISTORY: u32 = 100_000;
 const SECOND: Duration = Duration::from_secs(1);
 const MONTH: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// The namespaces, by name.
-pub(super) fn all(reader: &mut Reader<'_>) -> Vec<(String, NamespaceRules)> {
+/// The namespaces, by name. Which of their questions go to a backend is written into `proxy`.
+pub(super) fn all(reader: &mut Reader<'_>, proxy: &mut ProxySettings) -> Vec<(String, NamespaceRules)> {
     let fallback = by_default(reader).clients;
     let mut namespaces: Vec<(String, NamespaceRules)> = Vec::new();
     for item in reader.sections("namespaces") {
         let name = reader.required(&item, "name", namespace_name);
-        let rules = rules(reader, &item, fallback);
+        let mut rules = rules(reader, &item, fallback);
+        let subscribe = decided(reader, &item, ("subscribe", "subscribe_proxy"), &proxy.endpoints);
+        let publish = decided(reader, &item, ("publish", "publish_proxy"), &proxy.endpoints);
         let Some(name) = name else { continue };
         if namespaces.iter().any(|(other, _)| *other == name) {
             reader.item_problem(&item, "name", "there is one of this name already");
             continue;
         }
+        if let Some(endpoint) = subscribe {
+            rules.clients.subscribe = Right::Backend;
+            proxy.subscribe.insert(name.clone(), endpoint);
+        }
+        if let Some(endpoint) = publish {
+            rules.clients.publish = Right::Backend;
+            proxy.publish.insert(name.clone(), endpoint);
+        }
         namespaces.push((name, rules));
     }
     namespaces
+}
+
+/// The endpoint that decides instead of a right, if the namespace names one.
+fn decided(
+    reader: &mut Reader<'_>,
+    item: &Item,
+    (right, field): (&str, &str),
+    endpoints: &[EndpointSettings],
+) -> Option<usize> {
+    let endpoint = reader.field(item, field, |value| {
+        let name = word(value)?;
+        let found = endpoints.iter().position(|endpoint| endpoint.name == name);
+        found.ok_or_else(|| super::proxy::unknown(endpoints))
+    })?;
+    if item.has(right) {
+        let advice = format!("{field} is set too, and the backend decides alone: take one of them out");
+        reader.item_problem(item, right, advice);
+    }
+    Some(endpoint)
 }
 
 /// The namespace that is there by default. Its rights are those of every namespace that leaves one out.

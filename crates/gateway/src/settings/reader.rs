@@ -27,6 +27,13 @@ pub(super) struct Item {
     origin: String,
 }
 
+impl Item {
+    /// Whether it has the field.
+    pub(super) fn has(&self, field: &str) -> bool {
+        self.fields.contains_key(field)
+    }
+}
+
 impl<'a> Reader<'a> {
     pub(super) fn new(known: &'a Known, written: &'a Written) -> Self {
         let mut reader = Self { known, written, dev: false, problems: Vec::new(), warnings: Vec::new() };
@@ -220,6 +227,15 @@ impl<'a> Reader<'a> {
     /// A secret of an item that must be there, as it is or in a file.
     pub(super) fn item_secret(&mut self, item: &Item, field: &str) -> Option<Secret> {
         let file_field = format!("{field}_file");
+        if !item.fields.contains_key(field) && !item.fields.contains_key(&file_field) {
+            self.item_problem(item, field, format!("missing: set it, or {file_field}"));
+        }
+        self.item_optional_secret(item, field)
+    }
+
+    /// A secret of an item that may be left out, as it is or in a file.
+    pub(super) fn item_optional_secret(&mut self, item: &Item, field: &str) -> Option<Secret> {
+        let file_field = format!("{field}_file");
         match (item.fields.contains_key(field), item.fields.contains_key(&file_field)) {
             (true, true) => {
                 self.item_problem(item, &file_field, format!("{field} is set too: take one of them out"));
@@ -227,10 +243,7 @@ impl<'a> Reader<'a> {
             }
             (true, false) => self.field(item, field, value::secret).map(Secret::new),
             (false, true) => self.field(item, &file_field, read_secret).map(Secret::new),
-            (false, false) => {
-                self.item_problem(item, field, format!("missing: set it, or {file_field}"));
-                None
-            }
+            (false, false) => None,
         }
     }
 }

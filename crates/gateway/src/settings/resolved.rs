@@ -2,10 +2,13 @@
 //!
 //! Not here: what each key defaults to (`defaults.yaml`) and what is refused (`check`).
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hyper::http::uri::Scheme;
+use hyper::{HeaderMap, Uri, header::HeaderName};
 use tidegate_hub::Namespace;
 use tidegate_protocol::ChannelName;
 use tidegate_relay::{ChannelRules, RelaySettings, Rules, Secret};
@@ -37,6 +40,8 @@ pub(crate) struct Settings {
     pub namespaces: Vec<(String, NamespaceRules)>,
     /// What an unknown namespace gets; `None` refuses it.
     pub any_namespace: Option<NamespaceRules>,
+    /// Backends that decide.
+    pub proxy: ProxySettings,
     /// How the node leaves.
     pub drain: Drain,
     /// What the node writes about itself.
@@ -218,6 +223,60 @@ pub(crate) enum Scope {
     Publish,
     /// Act on clients: `subscribe`, `unsubscribe`, `disconnect`; and `history_remove`.
     Admin,
+}
+
+/// Backends that decide. A number is that of an endpoint.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ProxySettings {
+    /// The backends.
+    pub endpoints: Vec<EndpointSettings>,
+    /// Who lets clients in; `None`: the node, by `auth`.
+    pub connect: Option<usize>,
+    /// Who answers calls, by the beginning of the method, the longest first; the empty one is for all others.
+    pub rpc: Vec<(String, usize)>,
+    /// Who lets subscribe, by namespace.
+    pub subscribe: HashMap<String, usize>,
+    /// Who lets publish, by namespace.
+    pub publish: HashMap<String, usize>,
+}
+
+impl ProxySettings {
+    /// Who answers calls of this method.
+    pub(crate) fn rpc(&self, method: &str) -> Option<usize> {
+        self.rpc.iter().find(|(prefix, _)| method.starts_with(prefix.as_str())).map(|(_, endpoint)| *endpoint)
+    }
+}
+
+/// One backend.
+#[derive(Debug, Clone)]
+pub(crate) struct EndpointSettings {
+    /// What settings and logs call it.
+    pub name: String,
+    /// Where it is: http or https.
+    pub url: Uri,
+    /// From the question to the end of the answer, with waiting and a second try; beyond: error 100.
+    pub timeout: Duration,
+    /// Requests of the node under way at once; beyond: they wait.
+    pub concurrency: usize,
+    /// How many may wait; beyond: error 111.
+    pub queue: usize,
+    /// The largest answer in bytes; beyond: error 100.
+    pub max_response_bytes: usize,
+    /// What the node sends of its own.
+    pub headers: HeaderMap,
+    /// What is passed on of a client's handshake.
+    pub forward_headers: Vec<HeaderName>,
+    /// Whom to trust instead of the system's authorities, PEM.
+    pub ca: Option<PathBuf>,
+    /// Signs the questions.
+    pub secret: Option<Secret>,
+}
+
+impl EndpointSettings {
+    /// Whether it is asked over TLS.
+    pub(crate) fn is_secure(&self) -> bool {
+        self.url.scheme() == Some(&Scheme::HTTPS)
+    }
 }
 
 /// How the node leaves.

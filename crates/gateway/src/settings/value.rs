@@ -16,7 +16,9 @@ pub(super) const MASK: &str = "***";
 pub(super) fn is_secret(key: &str) -> bool {
     let last = key.rsplit('.').next().unwrap_or(key);
     let secret = ["pass", "secret", "token", "credential"].iter().any(|word| last.contains(word))
-        || (last == "key" && !key.starts_with("tls."));
+        || (last == "key" && !key.starts_with("tls."))
+        // What a backend knows the node by.
+        || key.contains(".headers.");
     secret && !last.ends_with("_file")
 }
 

@@ -4,6 +4,7 @@ mod node;
 
 mod batches;
 mod connecting;
+mod consulting;
 mod controlling;
 mod counting;
 mod delivering;

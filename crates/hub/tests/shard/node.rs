@@ -7,8 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::Value;
 use tidegate_hub::{
-    Authenticator, Broadcast, Delivery, Effect, Identity, Namespace, Opening, Policy, Refusal, Right,
-    SessionKey, Shard, Tick,
+    Authenticator, Backends, Broadcast, Delivery, Effect, Identity, Namespace, Opening, Policy, Refusal,
+    Right, SessionKey, Shard, Tick,
 };
 use tidegate_protocol::command::Connect;
 use tidegate_protocol::{ChannelName, Codec, Disconnect, ErrorCode, Publication};
@@ -56,6 +56,7 @@ pub(crate) fn policy() -> Policy {
             namespace("odd", Right::Subscriber, Right::Anyone),
         ]),
         any_namespace: None,
+        backends: Backends::default(),
         max_subscriptions: 8,
         outbox_max_bytes: 64 * 1024,
         connect_timeout: CONNECT_TIMEOUT,

@@ -278,6 +278,7 @@ impl World {
                 Effect::Recover { .. } | Effect::Ask { .. } | Effect::Enter { .. } | Effect::Exit { .. } => {
                     panic!("nothing is kept of these channels")
                 }
+                Effect::Consult { .. } => unreachable!("no backend decides anything here"),
                 Effect::Ended { session, reason } => {
                     assert!(!self.gone.contains(&session), "a session that is gone does not end");
                     let client = self.clients.get_mut(&session).expect("a session");

@@ -24,7 +24,7 @@ fn a_publication_goes_to_the_relay_with_who_published_it() {
     let client = node.connect_as(session, "42");
     publish(&mut node, session, "news", "{\"text\": \"hello\"}");
     let effects = node.effects();
-    let [Effect::Publish { session: by, id, channel, data, info }] = &effects[..] else {
+    let [Effect::Publish { session: by, id, channel, data, info, skip_history: false }] = &effects[..] else {
         panic!("{effects:?}")
     };
     assert_eq!((*by, *id, channel), (session, 3, &name("news")));

@@ -83,8 +83,8 @@ impl Keeper {
         match message {
             Message::Join(worker, channel) => self.join(worker, &channel),
             Message::Leave(worker, channel) => self.leave(worker, &channel),
-            Message::Submit(publication, ticket, _claim) => {
-                self.publish(publication.into());
+            Message::Submit(outgoing, ticket, _claim) => {
+                self.publish(outgoing);
                 self.sink.published(ticket, Ok(()));
             }
             Message::Publish(outgoing, reply, _claim) => drop(reply.send(Ok(self.publish(outgoing)))),

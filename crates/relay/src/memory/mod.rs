@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
-use tidegate_protocol::{ChannelName, ClientInfo, Control, Position, Publication};
+use tidegate_protocol::{ChannelName, ClientInfo, Control, Position};
 use tokio::sync::oneshot;
 
 use self::keeper::Keeper;
@@ -41,7 +41,7 @@ type Reply<T> = oneshot::Sender<Result<T, RelayError>>;
 enum Message {
     Join(WorkerId, ChannelName),
     Leave(WorkerId, ChannelName),
-    Submit(Publication, Ticket, Claim),
+    Submit(Outgoing, Ticket, Claim),
     Publish(Outgoing, Reply<Option<Position>>, Claim),
     Recover(Recover),
     History(ChannelName, HistoryQuery, Reply<History>),
@@ -99,9 +99,9 @@ impl MemoryRelay {
         self.send(Message::Leave(worker, channel))
     }
 
-    pub(crate) fn submit(&self, publication: Publication, ticket: Ticket) -> Result<(), Busy> {
-        let claim = self.budget.claim(publication.data.len()).ok_or(Busy)?;
-        self.send(Message::Submit(publication, ticket, claim))
+    pub(crate) fn submit(&self, outgoing: Outgoing, ticket: Ticket) -> Result<(), Busy> {
+        let claim = self.budget.claim(outgoing.publication.data.len()).ok_or(Busy)?;
+        self.send(Message::Submit(outgoing, ticket, claim))
     }
 
     pub(crate) async fn publish(&self, outgoing: Outgoing) -> Result<Option<Position>, RelayError> {

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tidegate_hub::{
-    Authenticator, Broadcast, Delivery, Effect, Identity, Namespace, Opening, Policy, Refusal, Right,
-    SessionKey, Shard, Tick,
+    Authenticator, Backends, Broadcast, Delivery, Effect, Identity, Namespace, Opening, Policy, Refusal,
+    Right, SessionKey, Shard, Tick,
 };
 use tidegate_protocol::command::Connect;
 use tidegate_protocol::{ChannelName, Codec, Publication};
@@ -45,6 +45,7 @@ impl Crowd {
         let policy = Policy {
             namespaces: HashMap::new(),
             any_namespace: Some(everything),
+            backends: Backends::default(),
             max_subscriptions: 128,
             outbox_max_bytes: 1024 * 1024,
             connect_timeout: 40,
@@ -100,6 +101,7 @@ impl Crowd {
                     | Effect::Ended { .. }
                     | Effect::Recover { .. }
                     | Effect::Ask { .. }
+                    | Effect::Consult { .. }
                     | Effect::Enter { .. }
                     | Effect::Exit { .. } => {}
                 }

@@ -3,6 +3,7 @@
 
 mod layers;
 mod namespaces;
+mod proxy;
 mod reference;
 mod rules;
 mod secrets;

@@ -42,7 +42,7 @@ fn the_reference_has_every_key_with_its_default_and_no_other() {
     assert_eq!(sorted(documented), sorted(expected));
 
     let mut documented: Vec<String> = fields.into_iter().map(|row| row[0].clone()).collect();
-    let mut expected: Vec<String> = ["api.keys", "namespaces"]
+    let mut expected: Vec<String> = ["api.keys", "namespaces", "proxy.endpoints", "proxy.rpc_methods"]
         .iter()
         .flat_map(|list| known::item_keys(list))
         .map(|field| (*field).to_owned())
