@@ -5,7 +5,7 @@ mod support;
 use std::collections::HashSet;
 
 use support::recorder::{Event, Record};
-use support::{Recorder, RedisServer, channel, joined, node, publication, settings};
+use support::{Recorder, RedisServer, calls, channel, joined, node, publication, settings};
 use tidegate_protocol::{Epoch, Position};
 use tidegate_relay::{
     HistoryQuery, Observation, Outgoing, Recover, Recovered, Relay, RelayError, Since, Ticket, WorkerId,
@@ -13,13 +13,6 @@ use tidegate_relay::{
 
 async fn published(relay: &Relay, name: &str, data: &str) -> Position {
     relay.publish(publication(name, data)).await.expect("published").expect("a position")
-}
-
-/// How often Redis ran the command.
-fn calls(server: &RedisServer, command: &str) -> usize {
-    let text: String = server.command(&["INFO", "commandstats"]);
-    let line = text.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
-    line.and_then(|rest| rest.split(',').next()).map_or(0, |count| count.parse().expect("a number"))
 }
 
 fn last_position(recorder: &Recorder, worker: u8, name: &str) -> Position {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use support::{RedisServer, SOON, channel, settings};
+use support::{RedisServer, SOON, calls, channel, settings};
 use tidegate_protocol::{ChannelName, Control, Position};
 use tidegate_relay::{
     Delivery, Observation, Recovered, RedisSettings, Relay, RelayError, RelaySettings, Report, Sink, Ticket,
@@ -98,13 +98,6 @@ async fn join(relay: &Relay, counts: &Counts, workers: u8, count: usize) {
     }
     let all = before + count * usize::from(workers);
     support::eventually("every join is answered", || counts.joined.load(Ordering::SeqCst) == all);
-}
-
-/// How often Redis ran the command.
-fn calls(server: &RedisServer, command: &str) -> usize {
-    let text: String = server.command(&["INFO", "commandstats"]);
-    let line = text.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
-    line.and_then(|rest| rest.split(',').next()).map_or(0, |count| count.parse().expect("a number"))
 }
 
 /// How many bytes Redis has sent.

@@ -1,11 +1,14 @@
 //! What a node does about publications that it did not hear: it reads them, or says that they are lost.
 
+#![expect(clippy::print_stdout, reason = "figures for whoever runs the tests")]
+
 mod support;
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use support::recorder::Event;
-use support::{Recorder, RedisServer, SOON, channel, joined, node, publication, rules, settings};
+use support::recorder::{Event, Record};
+use support::{Recorder, RedisServer, SOON, calls, channel, joined, node, publication, rules, settings};
 use tidegate_protocol::Position;
 use tidegate_relay::{Observation, OnGap, Recover, Relay, RelaySettings, Rules, Ticket, WorkerId};
 
@@ -116,6 +119,40 @@ async fn a_long_log_is_read_in_pages() {
     expected.push("1".into());
     let expected: Vec<_> = expected.iter().map(String::as_str).collect();
     recorder.hears(0, "kept:a", &expected);
+}
+
+#[tokio::test]
+async fn thousands_of_channels_are_repaired_in_batches() {
+    const CHANNELS: usize = 3000;
+    let server = RedisServer::start();
+    let (relay, recorder) = node("n1", settings(&server.url()));
+    for n in 0..CHANNELS {
+        relay.join(WorkerId(0), channel(&format!("kept:{n}"))).expect("room");
+    }
+    let joined = |r: &Record| {
+        (r.events.iter().filter(|e| matches!(e, Event::Joined(_, _, Ok(Some(_))))).count() == CHANNELS)
+            .then_some(())
+    };
+    recorder.wait("every join", joined);
+    let before = calls(&server, "evalsha");
+    let mut pipeline = redis::pipe();
+    for n in 0..CHANNELS {
+        let script = "redis.call('HSET', KEYS[1] .. ':meta', 'offset', 2) \
+                      redis.call('XADD', KEYS[1] .. ':log', '1-0', 'data', '1') \
+                      return redis.call('XADD', KEYS[1] .. ':log', '2-0', 'data', '2')";
+        pipeline.cmd("EVAL").arg(script).arg(1).arg(format!("tg:{{kept:{n}}}")).ignore();
+    }
+    pipeline.exec(&mut server.backend()).expect("appended");
+    kill_pubsub(&server);
+    let killed = Instant::now();
+    recorder.wait("everything", |r| {
+        (r.events.iter().filter(|e| matches!(e, Event::Said(..))).count() == 2 * CHANNELS).then_some(())
+    });
+    println!("{CHANNELS} channels repaired {:?} after the connection was cut", killed.elapsed());
+    assert_eq!(recorder.record().delivered(0, "kept:7"), ["1", "2"]);
+    assert_eq!(repaired(&recorder), 2 * CHANNELS as u64);
+    // A look and a reading each, and nothing else.
+    assert_eq!(calls(&server, "evalsha") - before, 2 * CHANNELS);
 }
 
 #[tokio::test]

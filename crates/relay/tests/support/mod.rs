@@ -163,6 +163,13 @@ pub fn joined(relay: &Relay, recorder: &Recorder, worker: u8, name: &str) -> Opt
     result.unwrap_or_else(|error| panic!("worker {worker} could not join {name}: {error}"))
 }
 
+/// How often Redis ran the command.
+pub fn calls(server: &RedisServer, command: &str) -> usize {
+    let text: String = server.command(&["INFO", "commandstats"]);
+    let line = text.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+    line.and_then(|rest| rest.split(',').next()).map_or(0, |count| count.parse().expect("a number"))
+}
+
 /// Waits until Redis has the function library.
 pub fn library(server: &RedisServer) {
     eventually("the function library is loaded", || {
