@@ -329,6 +329,26 @@ async fn an_outage_longer_than_the_time_to_live_makes_nobody_leave_or_join() {
 }
 
 #[tokio::test]
+async fn a_node_that_comes_back_later_than_others_after_an_outage_is_waited_for() {
+    let server = RedisServer::start();
+    let (relay, recorder) = node("n1", settings(&server.url()));
+    joined(&relay, &recorder, 0, "room:a");
+    enter(&relay, "room:a", "c1", "ada");
+    let process = Process::start(&server, &["room:a"], 1);
+    is_told(&recorder, "room:a", &["+c1", "+k0"]);
+    // Or what it sends meanwhile lies in redis' socket and speaks for it.
+    process.signal(Signal::STOP);
+    server.freeze();
+    tokio::time::sleep(TTL * 2).await;
+    server.thaw();
+    recorder.up(2);
+    refreshed(&server, "room:a", "c1", 1);
+    process.signal(Signal::CONT);
+    refreshed(&server, "room:a", "k0", 2);
+    assert_eq!(told(&recorder, "room:a"), ["+c1", "+k0"]);
+}
+
+#[tokio::test]
 async fn counting_ten_thousand_reads_none_of_them() {
     let server = RedisServer::start();
     let (relay, _) = node("n1", settings(&server.url()));

@@ -94,6 +94,8 @@ async fn a_user_counts_once_however_many_sessions_it_has(Node { relay, .. }: Nod
     assert_eq!(stats(&relay, "room:a").await, (2, 2));
     exit(&relay, "room:a", "a9");
     assert_eq!(stats(&relay, "room:a").await, (1, 1));
+    exit(&relay, "room:a", "b");
+    assert_eq!(stats(&relay, "room:a").await, (0, 0));
 }
 
 async fn all_anonymous_sessions_are_one_user(Node { relay, .. }: Node) {
