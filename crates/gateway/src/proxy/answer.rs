@@ -211,7 +211,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told_without_what_was_said() {
         let why = rpc(r#"{"result":{"user":["private"]}}"#).unwrap_err().to_string();
-        assert_eq!(why, "a field of the wrong type, at line 1 column 19");
+        assert_eq!(why, "a field of the wrong type, at line 1 column 18");
     }
 
     #[test]
