@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::error::Error;
 use crate::progress::Progress;
-use crate::scenario::{self, chat, connect, direct, fanout, idle, polling, size, slow, soak, storm};
+use crate::scenario::{self, chat, connect, direct, fanout, idle, polling, recover, size, slow, soak, storm};
 use crate::{baseline, check, client, report, suite};
 
 const ABOUT: &str = "Loads a WebSocket server and says what its connections cost.
@@ -20,6 +20,7 @@ Examples:
   tidegate-bench fanout --target ... --pid ... -n 1000 --publications 200 --rate 20
   tidegate-bench direct --target ws://A --target ws://B --pid ... --redis redis://127.0.0.1:6379 --rate 20000
   tidegate-bench storm --target ... --pid ... -n 19000 --redis redis://127.0.0.1:6379
+  tidegate-bench recover --target ... --pid ... -n 19000 --redis redis://127.0.0.1:6379
   tidegate-bench connect --target wss://localhost:8443/ --ca ca.pem --pid ... --protocol raw
   tidegate-bench polling --target ... --pid ... -n 1000 --every 2000
   tidegate-bench size -n 1000000 --publications 5000 --fan-out 20 --storm-seconds 120
@@ -52,6 +53,8 @@ enum Command {
     Connect(connect::Options),
     /// Thousands reconnect at once: what those who stay notice, and when all are back
     Storm(storm::Options),
+    /// Thousands come back at once to channels with history: what they missed, Redis commands for it, when all have it
+    Recover(recover::Options),
     /// A share of readers stalls: what the others notice, and what becomes of the stalled
     Slow(slow::Options),
     /// Come and go for a time: whether memory grows
@@ -84,6 +87,11 @@ pub(crate) fn run() -> Result<(), Error> {
         Command::Direct(options) => scenario::print(&direct::run(&options, &mut shown)?, json),
         Command::Chat(options) => scenario::print(&chat::run(&options, &mut shown)?, json),
         Command::Storm(options) => scenario::print(&storm::run(&options, &mut shown)?, json),
+        Command::Recover(options) => {
+            let seen = recover::run(&options, &mut shown)?;
+            scenario::print(&seen, json)?;
+            seen.verdict()
+        }
         Command::Slow(options) => scenario::print(&slow::run(&options, &mut shown)?, json),
         Command::Soak(options) => {
             let seen = soak::run(&options, &mut shown)?;

@@ -2,7 +2,8 @@
 //!
 //! It waits for no answer before it writes on; a thread of its own reads them.
 
-use std::io::{BufRead, BufReader, Write};
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -24,6 +25,79 @@ pub(crate) struct Endpoint {
     /// What the names of its channels begin with
     #[arg(long, value_name = "PREFIX", default_value = "tg")]
     pub(crate) prefix: String,
+}
+
+impl Endpoint {
+    /// None if there is none. Errors: what was typed is no address of a Redis.
+    fn url(&self) -> Result<Option<Url>, Error> {
+        let Some(address) = &self.redis else { return Ok(None) };
+        let url = Url::parse(address).map_err(|error| wrong(&error.to_string()))?;
+        if url.scheme() == "redis" { Ok(Some(url)) } else { Err(wrong("the scheme is not redis")) }
+    }
+
+    /// How often Redis has run each command so far, those of scripts included; its own name for them.
+    pub(crate) fn commands(&self) -> Result<BTreeMap<String, u64>, Error> {
+        let Some(url) = self.url()? else { return Ok(BTreeMap::new()) };
+        let mut stream = connect(&url)?;
+        let mut asked = Vec::new();
+        let mut answers = 1;
+        if let Some(words) = login(&url) {
+            command(&words, &mut asked);
+            answers += 1;
+        }
+        command(&["INFO", "commandstats"], &mut asked);
+        let ask = || -> std::io::Result<String> {
+            stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+            stream.write_all(&asked)?;
+            let mut reader = BufReader::new(stream);
+            let mut head = String::new();
+            for _ in 0..answers {
+                head.clear();
+                reader.read_line(&mut head)?;
+            }
+            let length: u64 = head.trim().trim_start_matches('$').parse().unwrap_or(0);
+            let mut text = String::new();
+            reader.take(length.min(1_048_576)).read_to_string(&mut text)?;
+            Ok(text)
+        };
+        Ok(counted(&ask().map_err(Error::io("ask --redis for INFO commandstats"))?))
+    }
+}
+
+/// Reads lines such as `cmdstat_get:calls=2,usec=9,...`.
+fn counted(info: &str) -> BTreeMap<String, u64> {
+    let line = |line: &str| {
+        let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+        Some((name.to_owned(), rest.split(',').next()?.parse().ok()?))
+    };
+    info.lines().filter_map(line).collect()
+}
+
+fn wrong(why: &str) -> Error {
+    Error::Asked(format!("--redis: {why}; write redis://HOST:PORT"))
+}
+
+fn connect(url: &Url) -> Result<TcpStream, Error> {
+    let host = url.host_str().ok_or_else(|| wrong("there is no host"))?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let addresses = (host, url.port().unwrap_or(6_379)).to_socket_addrs();
+    let address = addresses.map_err(Error::io("find the host of --redis"))?.next();
+    let address = address.ok_or_else(|| wrong("the host has no address"))?;
+    let stream = TcpStream::connect_timeout(&address, Duration::from_secs(5));
+    let stream = stream.map_err(Error::io("connect to --redis"))?;
+    let prepared =
+        stream.set_nodelay(true).and_then(|()| stream.set_write_timeout(Some(Duration::from_secs(10))));
+    prepared.map_err(Error::io("prepare the connection to --redis"))?;
+    Ok(stream)
+}
+
+/// The command that logs in, where the address has a password.
+fn login(url: &Url) -> Option<Vec<&str>> {
+    let password = url.password()?;
+    Some(match url.username() {
+        "" => vec!["AUTH", password],
+        user => vec!["AUTH", user, password],
+    })
 }
 
 /// A connection that publishes.
@@ -48,25 +122,9 @@ struct Seen {
 impl Redis {
     /// None if the options do not ask for it. Errors: it cannot be reached, or refuses the password.
     pub(crate) fn new(options: &Endpoint) -> Result<Option<Self>, Error> {
-        let Some(address) = &options.redis else { return Ok(None) };
-        let wrong = |why: &str| Error::Asked(format!("--redis: {why}; write redis://HOST:PORT"));
-        let url = Url::parse(address).map_err(|error| wrong(&error.to_string()))?;
-        if url.scheme() != "redis" {
-            return Err(wrong("the scheme is not redis"));
-        }
-        let host = url.host_str().ok_or_else(|| wrong("there is no host"))?;
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let addresses = (host, url.port().unwrap_or(6_379)).to_socket_addrs();
-        let address = addresses.map_err(Error::io("find the host of --redis"))?.next();
-        let address = address.ok_or_else(|| wrong("the host has no address"))?;
-        let stream = TcpStream::connect_timeout(&address, Duration::from_secs(5));
-        let stream = stream.map_err(Error::io("connect to --redis"))?;
-        let prepare = || {
-            stream.set_nodelay(true)?;
-            stream.set_write_timeout(Some(Duration::from_secs(10)))?;
-            stream.try_clone()
-        };
-        let reader = prepare().map_err(Error::io("prepare the connection to --redis"))?;
+        let Some(url) = options.url()? else { return Ok(None) };
+        let stream = connect(&url)?;
+        let reader = stream.try_clone().map_err(Error::io("prepare the connection to --redis"))?;
         let seen = Arc::new(Seen::default());
         let theirs = Arc::clone(&seen);
         std::thread::Builder::new()
@@ -74,11 +132,8 @@ impl Redis {
             .spawn(move || theirs.read(BufReader::new(reader)))
             .map_err(Error::io("start a thread"))?;
         let mut redis = Self { stream, prefix: options.prefix.clone(), batch: Vec::new(), asked: 0, seen };
-        if let Some(password) = url.password() {
-            match url.username() {
-                "" => redis.ask(&["AUTH", password]),
-                user => redis.ask(&["AUTH", user, password]),
-            }
+        if let Some(words) = login(&url) {
+            redis.ask(&words);
         }
         redis.ask(&["PING"]);
         redis.flush()?;
@@ -95,6 +150,14 @@ impl Redis {
     pub(crate) fn publish(&mut self, channel: &str, data: &str) {
         let name = format!("{}:{{{channel}}}", self.prefix);
         self.ask(&["PUBLISH", &name, data]);
+    }
+
+    /// Puts a publication into the batch that is kept: through the library of functions that nodes load.
+    pub(crate) fn publish_kept(&mut self, channel: &str, data: &str) {
+        let name = format!("{}:{{{channel}}}", self.prefix);
+        self.ask(&["FCALL", "tg_publish", "1", &name, data]);
+        // Its answer, an offset and an epoch, has four lines.
+        self.asked += 3;
     }
 
     /// Writes the batch. Errors: the connection is gone, or something was refused.
@@ -211,6 +274,29 @@ mod tests {
         let expected = "*1\r\n$4\r\nPING\r\n*3\r\n$7\r\nPUBLISH\r\n$12\r\ntg:{bench:7}\r\n$10\r\n{\"a\":\"é\"}\r\n\
                         *3\r\n$7\r\nPUBLISH\r\n$6\r\ntg:{b}\r\n$1\r\n1\r\n";
         assert_eq!(thread.join().unwrap(), expected);
+    }
+
+    #[test]
+    fn a_publication_that_is_kept_is_answered_in_four_lines() {
+        let (options, thread) = server("*2\r\n:1\r\n$2\r\ne1\r\n");
+        let mut redis = Redis::new(&options).unwrap().unwrap();
+        redis.publish_kept("b", "1");
+        redis.flush().unwrap();
+        redis.drain(Duration::from_secs(10)).unwrap();
+        drop(redis);
+        assert!(
+            thread
+                .join()
+                .unwrap()
+                .ends_with("FCALL\r\n$10\r\ntg_publish\r\n$1\r\n1\r\n$6\r\ntg:{b}\r\n$1\r\n1\r\n")
+        );
+    }
+
+    #[test]
+    fn calls_are_read_off_what_redis_says_of_its_commands() {
+        let info = "# Commandstats\r\ncmdstat_xrange:calls=3,usec=5,usec_per_call=1.67\r\ncmdstat_config|get:calls=1,usec=2\r\n";
+        let expected = [("xrange".to_owned(), 3), ("config|get".to_owned(), 1)];
+        assert_eq!(counted(info), expected.into());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! One connection of a client process: from TCP to its end.
 
+use std::collections::HashMap;
 use std::io;
 
 use super::socket::Socket;
@@ -9,7 +10,7 @@ use crate::frame::{self, Kind};
 use crate::latency::Latencies;
 use crate::ledger::Ledger;
 use crate::speech::upgrade::{self, Refusal};
-use crate::speech::{self, Line};
+use crate::speech::{self, Line, Position};
 use crate::target::Protocol;
 
 /// How far it is.
@@ -61,6 +62,9 @@ pub(crate) struct Shared {
     /// The run that is counted.
     pub(crate) run: u32,
     pub(crate) delivered: u64,
+    /// Where connections first stood in channels with history, by their numbers: those who come again ask to go on from
+    /// there.
+    pub(crate) positions: HashMap<u32, Position>,
     /// Publications of a channel that the connection is not in.
     pub(crate) strayed: u64,
     /// When the first and the last publication of the run came.
@@ -182,7 +186,9 @@ impl Connection {
                 Some(head) => used = head.map_err(End::Refused)?,
             }
             let channel = shared.subscribe.then(|| shared.channels.name(shared.channels.index(self.number)));
-            speech::join(shared.protocol, shared.token.as_deref(), channel.as_deref(), &mut self.unsent);
+            let since = shared.positions.get(&shared.channels.index(self.number));
+            let (token, channel) = (shared.token.as_deref(), channel.as_deref());
+            speech::join(shared.protocol, token, channel, since, &mut self.unsent);
             let replies = speech::replies(shared.protocol, shared.subscribe);
             self.phase = if replies == 0 { Phase::Open } else { Phase::Joining(replies) };
         }
@@ -203,6 +209,13 @@ impl Connection {
     /// One thing the server says.
     fn hear(&mut self, line: Line, shared: &mut Shared) -> Result<(), String> {
         match line {
+            Line::Subscribed(subscribed) => {
+                shared.positions.entry(shared.channels.index(self.number)).or_insert(subscribed.position);
+                for stamp in subscribed.missed {
+                    self.hear(Line::Publication(stamp), shared)?;
+                }
+                self.hear(Line::Reply(0, None), shared)?;
+            }
             Line::Publication(stamp) if stamp.run == shared.run => {
                 if stamp.channel != shared.channels.index(self.number) {
                     shared.strayed += 1;

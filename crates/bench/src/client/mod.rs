@@ -10,7 +10,7 @@ mod publisher;
 pub(crate) mod socket;
 mod tickets;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, BufRead, Write};
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::time::Duration;
@@ -117,6 +117,7 @@ impl Client {
             subscribe: role.subscribe,
             run: 0,
             delivered: 0,
+            positions: HashMap::new(),
             strayed: 0,
             between: (0, 0),
             latencies: Latencies::new(),

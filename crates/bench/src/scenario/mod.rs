@@ -9,6 +9,7 @@ pub(crate) mod fanout;
 pub(crate) mod idle;
 pub(crate) mod polling;
 pub(crate) mod publisher;
+pub(crate) mod recover;
 pub(crate) mod setup;
 pub(crate) mod size;
 pub(crate) mod slope;

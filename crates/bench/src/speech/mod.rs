@@ -40,8 +40,24 @@ pub(crate) enum Line {
     Publication(Stamp),
     /// The answer to a command, with the text of its error if it has one.
     Reply(u32, Option<String>),
+    /// The answer to a subscribe command in a channel with history.
+    Subscribed(Box<Subscribed>),
     /// Anything else.
     Other,
+}
+
+/// Where a subscription stands, and what was given to it behind the position that was asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Subscribed {
+    pub(crate) position: Position,
+    pub(crate) missed: Vec<Stamp>,
+}
+
+/// The last that was seen of a channel with history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Position {
+    pub(crate) epoch: String,
+    pub(crate) offset: u64,
 }
 
 /// A publication's data of `size` bytes (or as few as the stamp needs).
@@ -53,11 +69,19 @@ pub(crate) fn data(stamp: Stamp, size: usize) -> String {
     data
 }
 
-/// Appends the frame with which a client comes in: connect, and subscribe if there is a channel.
-pub(crate) fn join(protocol: Protocol, token: Option<&str>, channel: Option<&str>, out: &mut Vec<u8>) {
+/// Appends the frame with which a client comes in: connect, and subscribe if there is a channel, in JSON from `since` on.
+pub(crate) fn join(
+    protocol: Protocol,
+    token: Option<&str>,
+    channel: Option<&str>,
+    since: Option<&Position>,
+    out: &mut Vec<u8>,
+) {
     match protocol {
         Protocol::Raw => {}
-        Protocol::CentrifugeJson => frame::write(Kind::Text, json::join(token, channel).as_bytes(), out),
+        Protocol::CentrifugeJson => {
+            frame::write(Kind::Text, json::join(token, channel, since).as_bytes(), out);
+        }
         Protocol::CentrifugeProtobuf => frame::write(Kind::Binary, &protobuf::join(token, channel), out),
         Protocol::Pusher => {
             if let Some(channel) = channel {
