@@ -22,6 +22,7 @@ fn node(name: &str, redis: &Redis) -> tidegate_tests::node::Start {
 }
 
 async fn subscriber(node: &Node, channels: &[&str]) -> Result<Raw, Error> {
+    node.until("the relay is up", |metrics| metrics.sum("tidegate_relay_up") == 1.0);
     let mut client = Upgrade::at(node.public()).open().await?;
     client.connect_command().await?;
     for channel in channels {
@@ -118,6 +119,8 @@ async fn two_nodes_share_the_entries_and_every_client_hears_each_once() -> Resul
 async fn what_a_killed_node_had_read_is_published_by_another() -> Result<(), Error> {
     let redis = Redis::start();
     let plain = r#"[{"name":"default","subscribe":"anyone"}]"#;
+    let quiet = node("listener", &redis).set("namespaces", plain).set("relay.redis.ingest.enabled", false);
+    let listener = quiet.go();
     let mut doomed = node("doomed", &redis).set("namespaces", plain).go();
     redis.ask(&["XADD", "tg:ingest", "*", "channel", "news", "data", "0"]);
     is_done(&redis);
@@ -131,8 +134,8 @@ async fn what_a_killed_node_had_read_is_published_by_another() -> Result<(), Err
     eventually("the node has read them", PATIENCE, || reads(&redis).starts_with("50\n").then_some(()));
     doomed.kill();
     redis.ask(&["ACL", "SETUSER", "default", "allchannels"]);
+    let mut client = subscriber(&listener, &["news"]).await?;
     let heir = node("heir", &redis).set("namespaces", plain).go();
-    let mut client = subscriber(&heir, &["news"]).await?;
     let mut heard = Vec::new();
     for _ in 1..=50 {
         heard.push(client.publication().await?.data.as_u64().unwrap_or_default());

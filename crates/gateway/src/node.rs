@@ -217,6 +217,7 @@ fn policy(settings: &Settings) -> Policy {
         ping_interval: Tick::count(settings.heartbeat.interval),
         pong_timeout: Tick::count(settings.heartbeat.timeout),
         ping_seconds: u32::try_from(settings.heartbeat.interval.as_secs()).unwrap_or(u32::MAX),
+        events: settings.events,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     }
 }

@@ -9,7 +9,7 @@ use tidegate_protocol::codec::json;
 use tidegate_protocol::command::{Connect, Subscribe};
 use tidegate_protocol::reply::ConnectResult;
 use tidegate_protocol::{
-    ChannelName, Codec, Command, Disconnect, Epoch, ErrorCode, Position, Reply, Request,
+    ChannelName, Codec, Command, Disconnect, Epoch, ErrorCode, EventKind, Position, Reply, Request,
 };
 use uuid::Uuid;
 
@@ -164,6 +164,7 @@ impl Shard {
         let Some(session) = self.sessions.at_mut(index) else { return };
         let subscriptions = Subscriptions::default();
         session.state = State::Connected(Connected { client, user, subscriptions, heart: Heart::Resting });
+        self.happened(index, EventKind::Connect, |_| {});
         self.first_ping(index, now);
     }
 
@@ -196,13 +197,18 @@ impl Shard {
             Request::Unsubscribe { channel } => self.unsubscribe(session.index, &channel, replies),
             Request::Publish { channel, data } => self.publish(session, id, &channel, data),
             Request::Ping => Ok(Some(Reply::Ping)),
-            Request::Rpc { .. } if !self.policy.backends.rpc => Err(ErrorCode::NotAvailable),
             Request::Rpc { method, data } => {
                 let (method, data) = (method.into_owned(), Bytes::copy_from_slice(data));
+                self.happened(session.index, EventKind::Rpc, |event| event.method.clone_from(&method));
+                if !self.policy.backends.rpc {
+                    return Err(ErrorCode::NotAvailable);
+                }
                 self.consult(session, id, Matter::Rpc { method, data }).map(|()| None)
             }
-            // No handler takes messages yet, and they have no reply.
-            Request::Send { .. } => Ok(None),
+            Request::Send { data } => {
+                self.sends(session.index, data);
+                Ok(None)
+            }
             Request::History(history) => self.ask_history(session, id, &history),
             Request::Presence { channel } => self.ask_presence(session, id, &channel),
             Request::PresenceStats { channel } => self.ask_presence_stats(session, id, &channel),
@@ -255,6 +261,7 @@ impl Shard {
 
     fn unsubscribe(&mut self, index: u32, channel: &str, replies: &mut Replies) -> Answer {
         ChannelName::check(channel).map_err(|_| ErrorCode::BadRequest)?;
+        self.leaves(index, channel, None);
         let waiter = self.leave(index, channel).flatten();
         let waiting = waiter.and_then(|waiter| waiter.id).or_else(|| self.grants.withdraw(index, channel));
         if let Some(id) = waiting {
@@ -290,6 +297,7 @@ impl Shard {
         skip_history: bool,
     ) -> Result<(), ErrorCode> {
         let info = self.info(session.index, channel.as_str()).ok_or(ErrorCode::Internal)?;
+        self.publishes(session.index, &channel, &data);
         self.effects.push(Effect::Publish { session, id, channel, data, info, skip_history });
         Ok(())
     }

@@ -122,7 +122,7 @@ impl Shard {
 
     /// Ends a session in a backend's words, behind what its outbox holds.
     pub(crate) fn end_by_backend(&mut self, session: SessionKey, close: &BackendClose) {
-        if self.finish(session) {
+        if self.finish(session, close.code()) {
             self.sessions.push_close(session.index, close.code(), close.reason());
             self.effects.push(Effect::Ended { session, reason: Disconnect::Backend });
         }

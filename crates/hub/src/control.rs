@@ -27,6 +27,7 @@ impl Shard {
     fn unsubscribe_selected(&mut self, control: &SubscriptionControl) {
         let channel = control.channel.as_str();
         for SessionKey { index, .. } in self.selected(&control.user, &control.client) {
+            self.leaves(index, channel, Some(UnsubscribeCode::Server));
             let Some(waiter) = self.leave(index, channel) else { continue };
             // An SDK ignores the push while its subscribe is unanswered, and tries again after an error: only behind a
             // success does the end count.

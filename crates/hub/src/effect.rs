@@ -1,7 +1,7 @@
 //! What a shard asks of the world around it.
 
 use bytes::Bytes;
-use tidegate_protocol::{ChannelName, ClientInfo, Disconnect, Epoch, Position, Publication};
+use tidegate_protocol::{ChannelName, ClientInfo, Disconnect, Epoch, Event, Position, Publication};
 
 use crate::backend::{Asker, Matter};
 use crate::shard::SessionKey;
@@ -77,6 +77,8 @@ pub enum Effect {
         /// The session's id.
         client: String,
     },
+    /// A client did something that somebody wants to know: tell them. Comes only of kinds that are in `Policy::events`.
+    Happened(Box<Event>),
     /// The session has ended and its Close frame is in its outbox: write it out, close the socket, then call
     /// `Shard::remove`. Comes once for each session that the shard ends.
     Ended {

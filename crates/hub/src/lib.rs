@@ -14,6 +14,7 @@ mod commands;
 mod consulting;
 mod control;
 pub mod effect;
+mod events;
 mod grants;
 mod latest;
 mod liveness;

@@ -166,6 +166,7 @@ impl Shard {
 
     /// A subscription stands from now on: where it is known who is there, so is this session.
     pub(crate) fn present(&mut self, index: u32, channel: u32, name: &ChannelName) {
+        self.subscribed(index, name);
         if self.channels.nature(channel).is_some_and(|nature| nature.presence)
             && let Some(info) = self.info(index, name.as_str())
         {
@@ -238,6 +239,7 @@ impl Shard {
         self.tally.recoveries[FAILED] += recovering.len() as u64;
         self.fail(channel, name, recovering, ErrorCode::Internal);
         for index in members {
+            self.unsubscribed(index, name, Some(UnsubscribeCode::InsufficientState));
             self.send_push(index, &Push::Unsubscribe(name.as_str(), UnsubscribeCode::InsufficientState));
         }
         true

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use tidegate_protocol::command::Connect;
-use tidegate_protocol::{ChannelName, Disconnect, ErrorCode};
+use tidegate_protocol::{ChannelName, Disconnect, ErrorCode, EventKinds};
 
 use crate::backend::Backends;
 
@@ -28,6 +28,8 @@ pub struct Policy {
     pub pong_timeout: u32,
     /// Seconds between pings, as clients are told.
     pub ping_seconds: u32,
+    /// What of what clients did is told: `Effect::Happened`.
+    pub events: EventKinds,
     /// The node's version, as clients are told.
     pub version: String,
 }
@@ -56,6 +58,8 @@ pub struct Namespace {
     pub history: History,
     /// Whether it is known who is there.
     pub presence: Presence,
+    /// Whether the payload of what clients publish is told with the event.
+    pub events_data: bool,
 }
 
 impl Namespace {
@@ -69,6 +73,7 @@ impl Namespace {
             delivery: Delivery::Every,
             history: History::None,
             presence: Presence::None,
+            events_data: false,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tidegate_protocol::frame::{self, Opcode};
-use tidegate_protocol::{ChannelName, Codec, Control, Disconnect, ErrorCode, Position, Reply};
+use tidegate_protocol::{ChannelName, Codec, Control, Disconnect, ErrorCode, EventKind, Position, Reply};
 
 use crate::broadcast::{Broadcast, Run};
 use crate::channels::Channels;
@@ -236,7 +236,7 @@ impl Shard {
     /// `WriteError` everything but a half-written frame is dropped first) and asks for `Effect::Ended`. Does nothing to
     /// a session that has ended already. `Lost` puts no Close frame and drops what its outbox holds.
     pub fn end(&mut self, session: SessionKey, reason: Disconnect) {
-        if !self.finish(session) {
+        if !self.finish(session, reason.code()) {
             return;
         }
         if let Some(found) = self.sessions.get_mut(session) {
@@ -255,7 +255,7 @@ impl Shard {
     /// The client sent a Close frame: ends the session with `Closed`, behind what its outbox holds, and answers with
     /// the client's own code (RFC 6455, 5.5.1) or, where it gave none, with 1000.
     pub fn closed_by_peer(&mut self, session: SessionKey, code: Option<u16>) {
-        if self.finish(session) {
+        if self.finish(session, Disconnect::Closed.code()) {
             self.sessions.push_close(session.index, code.unwrap_or(NORMAL_CLOSURE), "");
             self.effects.push(Effect::Ended { session, reason: Disconnect::Closed });
         }
@@ -273,7 +273,7 @@ impl Shard {
 
     /// The socket is gone: forgets the session, whatever its state.
     pub fn remove(&mut self, session: SessionKey) {
-        self.finish(session);
+        self.finish(session, Disconnect::Lost.code());
         self.sessions.remove(session);
     }
 
@@ -341,13 +341,14 @@ impl Shard {
     }
 
     /// Takes a session out of its channels and marks it ended; false if it has ended already or is not there.
-    pub(crate) fn finish(&mut self, session: SessionKey) -> bool {
+    pub(crate) fn finish(&mut self, session: SessionKey, code: u16) -> bool {
         let Some(found) = self.sessions.get_mut(session) else { return false };
         let codec = found.codec;
         match std::mem::replace(&mut found.state, State::Ended) {
             State::Ended => return false,
             State::Opening | State::Connecting(_) => {}
             State::Connected(connected) => {
+                self.happened_to(&connected, EventKind::Disconnect, |event| event.code = Some(code));
                 for subscription in connected.subscriptions.iter() {
                     self.take(subscription, connected.client);
                 }

@@ -16,7 +16,7 @@ use tidegate_hub::{
     SessionKey, Shard, Tick,
 };
 use tidegate_protocol::command::Connect;
-use tidegate_protocol::{ChannelName, Codec, Publication};
+use tidegate_protocol::{ChannelName, Codec, EventKinds, Publication};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -42,6 +42,7 @@ fn policy() -> Policy {
         ping_interval: 100,
         pong_timeout: 32,
         ping_seconds: 25,
+        events: EventKinds::default(),
         version: "1.2.3".to_owned(),
     }
 }

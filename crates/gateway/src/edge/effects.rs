@@ -75,6 +75,7 @@ impl Worker {
             Effect::Consult { session, id, asker, matter } => self.consult(session, id, asker, matter),
             Effect::Enter { channel, info } => self.attend(Change::Enter(channel, info)),
             Effect::Exit { channel, client } => self.attend(Change::Exit(channel, client)),
+            Effect::Happened(event) => self.common.relay.happened(*event),
             Effect::Ended { session, reason } => self.ended(session, reason),
         }
     }

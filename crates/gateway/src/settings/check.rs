@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use config::Value;
+use tidegate_protocol::EventKinds;
 use tidegate_relay::{MemorySettings, RelaySettings};
 
 use super::machine::{self, Machine, RESERVED_FILES};
@@ -50,7 +51,7 @@ pub(super) fn settings(reader: &mut Reader<'_>, machine: &Machine) -> Settings {
     let workers = reader.auto("workers", number(1..=64)).unwrap_or_else(|| machine.cpus.clamp(1, 64));
     let tls = tls(reader);
     let limits = limits(reader, machine, workers, tls.is_some());
-    let relay = relay(reader);
+    let (relay, events) = relay(reader);
     let outbox = Outbox { max_bytes: reader.take("outbox.max_bytes", size(1024..=1 << 30)) };
     if let RelaySettings::Redis(redis) = &relay
         && redis.max_publication_bytes > outbox.max_bytes
@@ -77,6 +78,7 @@ pub(super) fn settings(reader: &mut Reader<'_>, machine: &Machine) -> Settings {
             origins: reader.list("auth.origins", origin),
         },
         api: Api { keys: api_keys(reader) },
+        events,
         any_namespace: dev.then(|| namespaces::by_default(reader)),
         namespaces,
         proxy,
@@ -137,14 +139,17 @@ fn tls(reader: &mut Reader<'_>) -> Option<Tls> {
     Some(tls)
 }
 
-fn relay(reader: &mut Reader<'_>) -> RelaySettings {
+/// The relay, and which events it is given to write.
+fn relay(reader: &mut Reader<'_>) -> (RelaySettings, EventKinds) {
     let is_redis = reader.take("relay.kind", one_of(&[("memory", false), ("redis", true)]));
     // Read either way, so that mistakes are found before the day it is switched on.
     let mut redis = redis::settings(reader);
     redis.ingest = streams::ingest(reader, is_redis, redis.command_timeout);
+    let (events, most_events) = streams::events(reader, is_redis);
+    redis.events = (!events.is_empty()).then_some(most_events);
     let memory =
         MemorySettings { history_bytes: reader.take("relay.memory.history_bytes", size(1 << 20..=64 << 30)) };
-    if is_redis { RelaySettings::Redis(redis) } else { RelaySettings::Memory(memory) }
+    (if is_redis { RelaySettings::Redis(redis) } else { RelaySettings::Memory(memory) }, events)
 }
 
 fn limits(reader: &mut Reader<'_>, machine: &Machine, workers: usize, tls: bool) -> Limits {

@@ -26,6 +26,7 @@ const ITEM_KEYS: [(&str, &[&str]); 4] = [
             "presence",
             "join_leave",
             "on_gap",
+            "events_data",
         ],
     ),
     ("api.keys", &["name", "key", "key_file", "scope"]),
@@ -49,11 +50,10 @@ const ITEM_KEYS: [(&str, &[&str]); 4] = [
 ];
 
 /// Keys that the design has and this version has not.
-const LATER: [&str; 15] = [
+const LATER: [&str; 14] = [
     "admin",
     "auth.jwt",
     "cluster",
-    "events",
     "history",
     "limits.byte_rate",
     "limits.max_connections_per_user",

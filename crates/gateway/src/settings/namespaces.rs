@@ -95,6 +95,7 @@ fn rules(reader: &mut Reader<'_>, item: &Item, fallback: Namespace) -> Namespace
     let read_presence = reader.field(item, "read_presence", one_of(&RIGHTS));
     let delivery = reader.field(item, "delivery", one_of(&DELIVERIES)).unwrap_or_default();
     let on_gap = reader.field(item, "on_gap", one_of(&ON_GAP)).unwrap_or_default();
+    let events_data = reader.field(item, "events_data", flag).unwrap_or_default();
     let retention = retention(reader, item);
     let (history, presence) = (history(reader, item, retention), presence(reader, item));
     if retention.is_some() && delivery == Delivery::Latest {
@@ -121,6 +122,7 @@ fn rules(reader: &mut Reader<'_>, item: &Item, fallback: Namespace) -> Namespace
             delivery,
             history,
             presence,
+            events_data,
         },
         channels: ChannelRules { retention, join_leave: presence == Presence::Told, on_gap },
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use hyper::http::uri::Scheme;
 use hyper::{HeaderMap, Uri, header::HeaderName};
 use tidegate_hub::Namespace;
-use tidegate_protocol::ChannelName;
+use tidegate_protocol::{ChannelName, EventKinds};
 use tidegate_relay::{ChannelRules, RelaySettings, Rules, Secret};
 
 /// All settings of a node.
@@ -38,6 +38,8 @@ pub(crate) struct Settings {
     pub api: Api,
     /// Known namespaces by name.
     pub namespaces: Vec<(String, NamespaceRules)>,
+    /// What of what clients did is told to backends.
+    pub events: EventKinds,
     /// What an unknown namespace gets; `None` refuses it.
     pub any_namespace: Option<NamespaceRules>,
     /// Backends that decide.

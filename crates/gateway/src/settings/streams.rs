@@ -4,14 +4,18 @@
 
 use std::time::Duration;
 
+use tidegate_protocol::{EventKind, EventKinds};
 use tidegate_relay::IngestSettings;
 
 use super::reader::Reader;
-use super::value::{duration, flag, number};
+use super::value::{duration, flag, number, one_of};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Redis remembers an idempotency key for five minutes: whoever takes over later than that may publish once more.
 const LATEST_CLAIM: Duration = Duration::from_secs(180);
+
+/// The most events that can be asked to be kept: some tens of gigabytes.
+const MAX_EVENTS: usize = 100_000_000;
 
 /// A batch is one read, and at most half of what may be on its way to Redis.
 const MAX_BATCH: usize = 512;
@@ -42,4 +46,17 @@ pub(super) fn ingest(
         ));
     }
     enabled.then_some(ingest)
+}
+
+/// Which events are written, and about how many of them are kept.
+pub(super) fn events(reader: &mut Reader<'_>, is_redis: bool) -> (EventKinds, usize) {
+    let known = EventKind::ALL.map(|kind| (kind.label(), kind));
+    let kinds: EventKinds = reader.list("events.kinds", one_of(&known)).into_iter().collect();
+    if !kinds.is_empty() && !is_redis {
+        reader.problem(
+            "events.kinds",
+            "needs relay.kind: redis, as events go into a stream there: set that, or take this out",
+        );
+    }
+    (kinds, reader.take("events.max_len", number(1..=MAX_EVENTS)))
 }

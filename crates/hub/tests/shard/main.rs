@@ -9,6 +9,7 @@ mod controlling;
 mod counting;
 mod delivering;
 mod ending;
+mod events;
 mod heartbeat;
 mod latest;
 mod properties;

@@ -11,7 +11,7 @@ use tidegate_hub::{
     Right, SessionKey, Shard, Tick,
 };
 use tidegate_protocol::command::Connect;
-use tidegate_protocol::{ChannelName, Codec, Disconnect, ErrorCode, Publication};
+use tidegate_protocol::{ChannelName, Codec, Disconnect, ErrorCode, EventKinds, Publication};
 
 pub(crate) const CONNECT_TIMEOUT: u32 = 40;
 pub(crate) const PING_INTERVAL: u32 = 100;
@@ -63,6 +63,7 @@ pub(crate) fn policy() -> Policy {
         ping_interval: PING_INTERVAL,
         pong_timeout: PONG_TIMEOUT,
         ping_seconds: 25,
+        events: EventKinds::default(),
         version: "1.2.3".to_owned(),
     }
 }

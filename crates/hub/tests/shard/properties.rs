@@ -279,6 +279,7 @@ impl World {
                     panic!("nothing is kept of these channels")
                 }
                 Effect::Consult { .. } => unreachable!("no backend decides anything here"),
+                Effect::Happened(event) => panic!("nobody asked for {event:?}"),
                 Effect::Ended { session, reason } => {
                     assert!(!self.gone.contains(&session), "a session that is gone does not end");
                     let client = self.clients.get_mut(&session).expect("a session");

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ::redis::Pipeline;
+use ::redis::aio::MultiplexedConnection;
 use deadpool_redis::Connection;
 use tidegate_protocol::Event;
 use tokio::sync::{Notify, watch};
@@ -211,23 +212,20 @@ impl Events {
     }
 
     /// Writes one batch. After an error what was not written is back in the queue, and the connection is of no use.
-    async fn send(&self, connection: &mut Option<Connection>) -> Result<(), RelayError> {
+    async fn send(&self, connection: &mut Option<MultiplexedConnection>) -> Result<(), RelayError> {
         let mut lent = match connection.take() {
             Some(connection) => connection,
-            None => self.pool.get().await.map_err(|error| server::no_connection(&error))?,
+            // Taken out of the pool, whose connections are for commands that come and go.
+            None => {
+                let connection = self.pool.get().await.map_err(|error| server::no_connection(&error))?;
+                Connection::take(connection)
+            }
         };
         // From here on a future that is dropped gives the batch back.
         let mut batch = Batch { events: self, batch: self.queue().take() };
         let pipeline = self.pipeline(&batch.batch);
         let sent = lent.send_packed_commands(&pipeline, 0, pipeline.len()).await;
-        let answers = match sent {
-            Ok(answers) => answers,
-            Err(error) => {
-                // Not back into the pool: a dead connection would cost the next user a timeout.
-                let _ = Connection::take(lent);
-                return Err(server::away(&error));
-            }
-        };
+        let answers = sent.map_err(|error| server::away(&error))?;
         let (mut written, mut refused) = (0, 0);
         for answer in &answers {
             match server::answer(answer) {
@@ -238,7 +236,6 @@ impl Events {
                 }
                 // What comes behind it was not taken either, or is written a second time.
                 Err(error) => {
-                    let _ = Connection::take(lent);
                     batch.batch.drain(..written + refused);
                     self.wrote(written, refused);
                     return Err(error);

@@ -14,7 +14,7 @@ use tidegate_hub::{
     Right, SessionKey, Shard, Tick,
 };
 use tidegate_protocol::command::Connect;
-use tidegate_protocol::{ChannelName, Codec, Publication};
+use tidegate_protocol::{ChannelName, Codec, EventKinds, Publication};
 
 /// Ticks between pings.
 pub(crate) const PING_INTERVAL: u32 = 100;
@@ -52,6 +52,7 @@ impl Crowd {
             ping_interval: PING_INTERVAL,
             pong_timeout: 32,
             ping_seconds: 25,
+            events: EventKinds::default(),
             version: "1.2.3".to_owned(),
         };
         Self {
@@ -98,6 +99,7 @@ impl Crowd {
                     Effect::Join(channel) => self.shard.joined(&channel, Ok(None)),
                     Effect::Publish { session, id, .. } => self.shard.published(session, id, Ok(())),
                     Effect::Leave(_)
+                    | Effect::Happened(_)
                     | Effect::Ended { .. }
                     | Effect::Recover { .. }
                     | Effect::Ask { .. }
