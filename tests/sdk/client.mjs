@@ -13,7 +13,10 @@ const PATIENCE = 20_000;
 
 // Over Protobuf the SDK hands bytes through; the test speaks JSON either way.
 const encode = (data) => (protobuf ? new TextEncoder().encode(JSON.stringify(data)) : data);
-const decode = (data) => (protobuf && data !== undefined ? JSON.parse(new TextDecoder().decode(data)) : data);
+const decode = (data) => {
+  if (!protobuf || data === undefined) return data;
+  return data.length === 0 ? undefined : JSON.parse(new TextDecoder().decode(data));
+};
 
 const say = (line) => process.stdout.write(JSON.stringify(line) + '\n');
 const clients = new Map();
@@ -48,6 +51,11 @@ function create(url, options = {}) {
   return new Centrifuge(url, { websocket, minReconnectDelay, maxReconnectDelay, ...said, ...rest });
 }
 
+const who = (info) => ({ client: info.client, user: info.user });
+
+// Over Protobuf an offset is no plain number.
+const position = (it) => (it ? { offset: Number(it.offset), epoch: it.epoch } : null);
+
 // Resolves with the context of the first event in `good`, rejects with that of the first in `bad`.
 const first = (emitter, good, bad) => new Promise((yes, no) => {
   for (const name of good) emitter.once(name, yes);
@@ -67,12 +75,20 @@ function listen(client, name) {
 
 function subscription(client, name, channel) {
   const sub = client.newSubscription(channel, { minResubscribeDelay: 50, maxResubscribeDelay: 500 });
-  for (const event of ['subscribing', 'subscribed', 'unsubscribed']) {
-    sub.on(event, (ctx) => say({ event, client: name, channel, code: ctx.code, reason: ctx.reason, data: decode(ctx.data) }));
+  for (const event of ['subscribing', 'unsubscribed']) {
+    sub.on(event, (ctx) => say({ event, client: name, channel, code: ctx.code, reason: ctx.reason }));
+  }
+  sub.on('subscribed', (ctx) => say({
+    event: 'subscribed', client: name, channel, data: decode(ctx.data), recoverable: ctx.recoverable,
+    was_recovering: ctx.wasRecovering, recovered: ctx.recovered, position: position(ctx.streamPosition),
+  }));
+  for (const event of ['join', 'leave']) {
+    sub.on(event, (ctx) => say({ event, client: name, channel, info: who(ctx.info) }));
   }
   sub.on('error', (ctx) => say({ event: 'subscription-error', client: name, channel, code: ctx.error?.code, message: ctx.error?.message }));
   sub.on('publication', (ctx) => say({
-    event: 'publication', client: name, channel, data: decode(ctx.data), tags: ctx.tags, info: ctx.info && { client: ctx.info.client, user: ctx.info.user },
+    event: 'publication', client: name, channel, data: decode(ctx.data), tags: ctx.tags, offset: ctx.offset && Number(ctx.offset),
+    info: ctx.info && who(ctx.info),
   }));
   return sub;
 }
@@ -136,15 +152,21 @@ const commands = {
   },
 
   async presence({ client: name, channel }) {
-    return known(name).presence(channel);
+    const { clients: there } = await known(name).presence(channel);
+    return Object.fromEntries(Object.entries(there).map(([id, info]) => [id, who(info)]));
   },
 
   async presence_stats({ client: name, channel }) {
-    return known(name).presenceStats(channel);
+    const { numClients, numUsers } = await known(name).presenceStats(channel);
+    return { clients: numClients, users: numUsers };
   },
 
-  async history({ client: name, channel }) {
-    return known(name).history(channel, { limit: 10 });
+  async history({ client: name, channel, options = { limit: 10 } }) {
+    const { publications, offset, epoch } = await known(name).history(channel, options);
+    return {
+      publications: publications.map((it) => ({ data: decode(it.data), offset: Number(it.offset) })),
+      position: position({ offset, epoch }),
+    };
   },
 
   async disconnect({ client: name }) {

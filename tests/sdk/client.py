@@ -13,6 +13,7 @@ from centrifuge import (
     Client,
     ClientEventHandler,
     ReplyError,
+    StreamPosition,
     SubscriptionEventHandler,
 )
 
@@ -41,6 +42,10 @@ def encode(data):
 
 def decode(data):
     return json.loads(data) if PROTOBUF and data is not None else data
+
+
+def who(info):
+    return None if info is None else {"client": info.client, "user": info.user}
 
 
 class Ears(ClientEventHandler):
@@ -102,19 +107,33 @@ class SubscriptionEars(SubscriptionEventHandler):
         self.say("subscribing", code=ctx.code, reason=ctx.reason)
 
     async def on_subscribed(self, ctx):
-        self.say("subscribed", data=decode(ctx.data or None))
+        at = ctx.stream_position
+        self.say(
+            "subscribed",
+            data=decode(ctx.data or None),
+            recoverable=ctx.recoverable,
+            was_recovering=ctx.was_recovering,
+            recovered=ctx.recovered,
+            position=None if at is None else {"offset": at.offset, "epoch": at.epoch},
+        )
         self.settle()
 
     async def on_unsubscribed(self, ctx):
         self.say("unsubscribed", code=ctx.code, reason=ctx.reason)
         self.settle(Refusal(ctx.code, ctx.reason))
 
+    async def on_join(self, ctx):
+        self.say("join", info=who(ctx.info))
+
+    async def on_leave(self, ctx):
+        self.say("leave", info=who(ctx.info))
+
     async def on_publication(self, ctx):
-        info = ctx.pub.info
         self.say(
             "publication",
             data=decode(ctx.pub.data),
-            info=None if info is None else {"client": info.client, "user": info.user},
+            offset=ctx.pub.offset,
+            info=who(ctx.pub.info),
         )
 
     async def on_error(self, ctx):
@@ -206,15 +225,24 @@ async def rpc(command):
 
 
 async def presence(command):
-    await clients[command["client"]].presence(command["channel"])
+    result = await clients[command["client"]].presence(command["channel"])
+    return {client: who(info) for client, info in result.clients.items()}
 
 
 async def presence_stats(command):
-    await clients[command["client"]].presence_stats(command["channel"])
+    result = await clients[command["client"]].presence_stats(command["channel"])
+    return {"clients": result.num_clients, "users": result.num_users}
 
 
 async def history(command):
-    await clients[command["client"]].history(command["channel"], limit=10)
+    options = dict(command.get("options", {"limit": 10}))
+    if since := options.pop("since", None):
+        options["since"] = StreamPosition(**since)
+    result = await clients[command["client"]].history(command["channel"], **options)
+    return {
+        "publications": [{"data": decode(pub.data), "offset": pub.offset} for pub in result.publications],
+        "position": {"offset": result.offset, "epoch": result.epoch},
+    }
 
 
 async def disconnect(command):
