@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 use tidegate_tests::raw::{Error, Frame, Raw, Upgrade};
 use tidegate_tests::{Node, PATIENCE, Proxy, door, eventually};
 
+/// Channels without a namespace have no history and no presence, other than in dev mode.
+const PLAIN: &str = "namespaces: [{name: default}]";
+
 async fn open(node: &Node) -> Result<Raw, Error> {
     Upgrade::at(node.public()).open().await
 }
@@ -32,7 +35,7 @@ async fn the_connect_result_says_how_to_stay() -> Result<(), Error> {
 
 #[tokio::test]
 async fn commands_of_one_message_are_answered_in_order_in_one_message() -> Result<(), Error> {
-    let node = Node::dev().go();
+    let node = Node::dev().file(PLAIN).go();
     let mut client = open(&node).await?;
     let lines = [
         r#"{"id":1,"connect":{}}"#,
@@ -123,7 +126,7 @@ async fn what_cannot_be_understood_is_3501() -> Result<(), Error> {
 
 #[tokio::test]
 async fn each_mistake_has_its_error_and_the_session_goes_on() -> Result<(), Error> {
-    let node = Node::dev().set("limits.max_subscriptions", 3).go();
+    let node = Node::dev().file(PLAIN).set("limits.max_subscriptions", 3).go();
     let mut client = connected(&node).await?;
     let long = "x".repeat(256);
     let mut expect = async |name: &str, request: Value, code: u64| -> Result<(), Error> {
