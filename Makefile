@@ -35,6 +35,7 @@ lint: ## Check formatting, clippy without warnings, the licences and sources of 
 	$(phase) "rustfmt" cargo fmt --all -- --check
 	$(phase) "clippy" cargo clippy --workspace --all-targets -- -D warnings
 	$(phase) "clippy, with the echo" cargo clippy -p tidegate-gateway --all-targets --features echo -- -D warnings
+	$(phase) "clippy, sabotaged" cargo clippy -p tidegate-hub -p tidegate-relay -p tidegate-gateway --features tidegate-gateway/sabotage -- -D warnings
 	$(phase) "cargo-deny" tests/setup/deny.sh
 
 fmt: ## Format all Rust code

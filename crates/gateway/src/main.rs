@@ -27,6 +27,8 @@ fn main() -> ExitCode {
 
 fn serve(loaded: Loaded) -> ExitCode {
     logs::init(&loaded.settings.log);
+    #[cfg(feature = "sabotage")]
+    settings::sabotage::begin();
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }

@@ -22,6 +22,8 @@ mod membership;
 pub mod outbox;
 pub mod policy;
 pub mod recovery;
+#[cfg(feature = "sabotage")]
+pub mod sabotage;
 mod session;
 mod sessions;
 pub mod shard;

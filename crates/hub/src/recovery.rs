@@ -116,6 +116,10 @@ impl Shard {
         recovered: &Recovered,
     ) {
         let data = self.grants.take_data(index, name.as_str());
+        #[cfg(feature = "sabotage")]
+        if self.withhold((index, id), (channel, name), &since, recovered) {
+            return;
+        }
         let top = SubscribeResult {
             data: &data,
             position: Some(&recovered.position),
@@ -150,7 +154,7 @@ impl Shard {
     }
 
     /// The session is a member from now on, unless it has ended over its answer.
-    fn stand(&mut self, index: u32, channel: u32, name: &ChannelName) {
+    pub(crate) fn stand(&mut self, index: u32, channel: u32, name: &ChannelName) {
         let Some(connected) = self.sessions.connected_at(index) else { return };
         let Some(place) = connected.subscriptions.place(channel) else { return };
         // First, so that the channel is not empty meanwhile.

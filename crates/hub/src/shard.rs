@@ -195,13 +195,17 @@ impl Shard {
         let Some(channel) = self.channels.find(first.channel().as_str()) else { return 0 };
         let run = Run::new(publications);
         let max = self.policy.outbox_max_bytes;
-        if self.channels.advance(channel, run.offset()) && first.is_publication() {
+        let latest = self.channels.advance(channel, run.offset()) && first.is_publication();
+        let given = if latest {
             self.each_member(channel, &run, |sessions, index| sessions.push_latest(index, channel, &run, max))
         } else {
             self.each_member(channel, &run, |sessions, index| {
                 sessions.push_shared(index, max, |codec| run.frames(codec))
             })
-        }
+        };
+        #[cfg(feature = "sabotage")]
+        self.give_withheld(channel);
+        given
     }
 
     /// Pushes a run to each member of a channel; ends those who cannot take it. Says how many members there are.

@@ -16,6 +16,8 @@ mod recovery;
 mod redis;
 pub mod relay;
 pub mod rules;
+#[cfg(feature = "sabotage")]
+pub mod sabotage;
 pub mod settings;
 pub mod sink;
 mod sparse;

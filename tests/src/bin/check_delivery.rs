@@ -38,6 +38,7 @@ fn main() -> ExitCode {
             }
         };
     }
+    let wanted = asked.history.is_some();
     let file = asked.history.unwrap_or_else(|| PathBuf::from(format!("delivery-{}.jsonl", asked.seed)));
     let plan = Plan { topology: asked.topology, ..Plan::new(asked.seed, asked.seconds, &file) };
     let topology = plan.topology.name();
@@ -48,7 +49,7 @@ fn main() -> ExitCode {
     }
     let verdict = plan.run(&say);
     let status = status(&verdict);
-    if verdict.good() {
+    if verdict.good() && !wanted {
         let _ = std::fs::remove_file(&file);
     } else {
         kept(&file);

@@ -78,14 +78,24 @@ pub(super) struct Backend {
 impl Backend {
     pub(super) fn publish(&mut self, lookup: &Lookup, channel: &str, kept: bool, data: &str) -> Outcome {
         let words = lookup.words(channel, kept, data);
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        self.send(lookup, channel, &words.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    /// Leaves it to the nodes to publish it.
+    pub(super) fn ingest(&mut self, lookup: &Lookup, channel: &str, data: &str, id: u64) -> Outcome {
+        let key = id.to_string();
+        let words = ["XADD", "tg:ingest", "*", "channel", channel, "data", data, "id", &key];
+        self.send(lookup, "tg:ingest", &words)
+    }
+
+    fn send(&mut self, lookup: &Lookup, channel: &str, words: &[&str]) -> Outcome {
         let known = self.known.get(channel).copied();
         let Some(mut at) = known.or_else(|| lookup.find()) else {
             return Outcome::Refused("no server is found".to_owned());
         };
         let mut asking = false;
         for _ in 0..MOST_MOVES {
-            let Some(answer) = self.call(at, asking, &words) else {
+            let Some(answer) = self.call(at, asking, words) else {
                 self.known.remove(channel);
                 return Outcome::Refused(format!("{at} does not take connections"));
             };

@@ -26,19 +26,22 @@ pub enum Door {
     Redis,
     /// The same with redis-cli, a process each time.
     RedisCli,
+    /// An entry of the stream that nodes publish from. Only where there is history.
+    Ingest,
     /// A client of a node.
     Client,
 }
 
 impl Door {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Api, Self::Redis, Self::RedisCli, Self::Client];
+    pub const ALL: [Self; 5] = [Self::Api, Self::Redis, Self::RedisCli, Self::Ingest, Self::Client];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Api => "api",
             Self::Redis => "redis",
             Self::RedisCli => "redis-cli",
+            Self::Ingest => "ingest",
             Self::Client => "client",
         }
     }
@@ -46,7 +49,7 @@ impl Door {
     /// Between how many milliseconds it waits after each.
     const fn pace(self) -> (u64, u64) {
         match self {
-            Self::RedisCli => (150, 500),
+            Self::RedisCli | Self::Ingest => (150, 500),
             _ => (10, 70),
         }
     }
@@ -89,7 +92,7 @@ impl Press {
     pub fn last(&self, rng: &mut Rng, channel: &str) -> Option<u64> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         self.attempt(channel, id, Door::Api);
-        let outcome = self.api(rng, channel, id);
+        let outcome = self.api(rng, channel, id, false);
         let taken = matches!(outcome, Outcome::Taken(_));
         self.outcome(channel, id, outcome);
         taken.then_some(id)
@@ -108,10 +111,14 @@ impl Press {
         });
     }
 
-    fn api(&self, rng: &mut Rng, channel: &str, id: u64) -> Outcome {
+    /// Through any node; `keyed`: so that it may be tried again.
+    fn api(&self, rng: &mut Rng, channel: &str, id: u64, keyed: bool) -> Outcome {
         let Some(node) = self.node(rng) else { return Outcome::Refused("no node runs".to_owned()) };
         let url = format!("http://{}/api/publish", node.internal);
-        let request = json!({"channel": channel, "data": {"id": id}, "idempotency_key": id.to_string()});
+        let mut request = json!({"channel": channel, "data": {"id": id}});
+        if keyed {
+            request["idempotency_key"] = id.to_string().into();
+        }
         let answer = match door::post(&url, None, &request.to_string()) {
             Ok(answer) => answer,
             Err(error) => return Outcome::Unknown(error.to_string()),
@@ -147,6 +154,7 @@ pub fn publish(press: &Press, door: Door, seed: u64) {
         Door::Api => Way::Api,
         Door::Redis => Way::Redis(Backend::default()),
         Door::RedisCli => Way::RedisCli,
+        Door::Ingest => Way::Ingest(Backend::default()),
         Door::Client => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             Way::Client { runtime: runtime.expect("a runtime"), client: None }
@@ -155,6 +163,10 @@ pub fn publish(press: &Press, door: Door, seed: u64) {
     let (least, most) = door.pace();
     while !press.over.load(Ordering::Relaxed) {
         let (channel, kept) = &press.channels[rng.usize(..press.channels.len())];
+        if door == Door::Ingest && !kept {
+            pause(Duration::from_millis(rng.u64(least..=most)));
+            continue;
+        }
         let id = press.next.fetch_add(1, Ordering::Relaxed);
         // Without history a second try under the same key would be a second publication.
         let tries = if door == Door::Api && *kept { 4 } else { 1 };
@@ -176,15 +188,17 @@ enum Way {
     Api,
     Redis(Backend),
     RedisCli,
+    Ingest(Backend),
     Client { runtime: tokio::runtime::Runtime, client: Option<Raw> },
 }
 
 impl Way {
     fn publish(&mut self, press: &Press, rng: &mut Rng, channel: &str, kept: bool, id: u64) -> Outcome {
         match self {
-            Self::Api => press.api(rng, channel, id),
+            Self::Api => press.api(rng, channel, id, kept),
             Self::Redis(backend) => backend.publish(&press.redis, channel, kept, &data(id)),
             Self::RedisCli => redis_cli(&press.redis, channel, kept, &data(id)),
+            Self::Ingest(backend) => backend.ingest(&press.redis, channel, &data(id), id),
             Self::Client { runtime, client } => runtime.block_on(as_client(press, rng, client, channel, id)),
         }
     }

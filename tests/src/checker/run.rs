@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 
 use super::history::{Recorder, What};
-use super::judge::Verdict;
+use super::judge::{Counts, Judge, Verdict};
 use super::publisher::{Door, Press, publish};
 use super::scene::Scene;
 use super::schedule::{Crew, Fault, Schedule};
@@ -19,7 +19,7 @@ use crate::deadline::pause;
 use crate::node::{Node, Start};
 use crate::sdk::Kind;
 
-/// How long it may take, when everything is healed, until everyone is where they should be.
+/// The usual time for healing.
 const HEALING: Duration = Duration::from_secs(60);
 
 /// A channel of the run: its name, how many publications it keeps, for how many seconds.
@@ -65,8 +65,10 @@ pub struct Plan {
     pub channels: &'static [Kept],
     /// The faults; `None`: those that follow from the seed.
     pub schedule: Option<Schedule>,
-    /// Another build of the node.
-    pub binary: Option<PathBuf>,
+    /// A build of the node that does something wrong on purpose, and what.
+    pub sabotage: Option<(PathBuf, &'static str)>,
+    /// How long it may take, when everything is healed, until everyone is where they should be.
+    pub healing: Duration,
     /// More settings of the nodes: keys and values.
     pub sets: Vec<(String, String)>,
     /// Where the history is written.
@@ -85,7 +87,8 @@ impl Plan {
             sdk: 1,
             channels: CHANNELS,
             schedule: None,
-            binary: None,
+            sabotage: None,
+            healing: HEALING,
             sets: Vec::new(),
             history: history.to_owned(),
         }
@@ -110,10 +113,11 @@ impl Plan {
             .file(SETTINGS)
             .set("heartbeat.interval", "2s")
             .set("heartbeat.timeout", "2s")
+            .set("relay.redis.ingest.claim_after", "8s")
             .set("drain.duration", "500ms");
         let start = self.sets.iter().fold(start, |start, (key, value)| start.set(key, value));
-        match &self.binary {
-            Some(path) => start.binary(path),
+        match &self.sabotage {
+            Some((binary, what)) => start.binary(binary).env("TIDEGATE_SABOTAGE", what),
             None => start,
         }
     }
@@ -159,7 +163,7 @@ impl Plan {
             }
         }
         say("healed; the last publications");
-        close(&press, &mut rng, say);
+        trouble.extend(close(&press, &mut rng, self.healing, say));
         over.store(true, Ordering::Relaxed);
         trouble.extend(
             crowd
@@ -264,7 +268,7 @@ impl Plan {
 fn progress(recorder: &Recorder, elapsed: Duration, seconds: u64) -> String {
     recorder.ask(|judge| {
         let verdict = judge.so_far();
-        let sum = |count: fn(&super::judge::Counts) -> u64| verdict.counts.values().map(count).sum::<u64>();
+        let sum = |count: fn(&Counts) -> u64| verdict.counts.values().map(count).sum::<u64>();
         format!(
             "{:5.0} s of {seconds}: {} acknowledged, {} delivered, {} gaps told, {} breaches",
             elapsed.as_secs_f64(),
@@ -282,22 +286,24 @@ fn settle(recorder: &Recorder, say: &dyn Fn(&str)) {
 }
 
 /// Publishes a last publication in each channel and waits until everyone has it or was told otherwise. Where it may have
-/// been lost on its way (a channel without history while nodes still find back), another one follows.
-fn close(press: &Press, rng: &mut Rng, say: &dyn Fn(&str)) {
-    let deadline = Instant::now() + HEALING;
+/// been lost on its way (a channel without history while nodes still find back), another one follows. What went wrong.
+fn close(press: &Press, rng: &mut Rng, healing: Duration, say: &dyn Fn(&str)) -> Vec<String> {
+    let deadline = Instant::now() + healing;
     loop {
+        let mut refused = Vec::new();
         for (channel, _) in &press.channels {
-            if let Some(id) = press.last(rng, channel) {
-                press.recorder.note(What::Last { channel: channel.clone(), id });
+            match press.last(rng, channel) {
+                Some(id) => press.recorder.note(What::Last { channel: channel.clone(), id }),
+                None => refused.push(format!("nothing can be published in {channel}")),
             }
         }
         let late = wait(&press.recorder, Duration::from_secs(5), &|_| {});
-        if late.is_empty() {
-            return;
+        if late.is_empty() && refused.is_empty() {
+            return refused;
         }
         if Instant::now() > deadline {
-            say(&format!("not where they should be after {HEALING:?}: {}", late.join("; ")));
-            return;
+            say(&format!("not where they should be after {healing:?}: {}", late.join("; ")));
+            return refused;
         }
     }
 }
@@ -306,7 +312,7 @@ fn close(press: &Press, rng: &mut Rng, say: &dyn Fn(&str)) {
 fn wait(recorder: &Recorder, within: Duration, say: &dyn Fn(&str)) -> Vec<String> {
     let deadline = Instant::now() + within;
     loop {
-        let behind = recorder.ask(|judge| judge.behind());
+        let behind = recorder.ask(Judge::behind);
         if behind.is_empty() {
             return behind;
         }
@@ -314,6 +320,6 @@ fn wait(recorder: &Recorder, within: Duration, say: &dyn Fn(&str)) -> Vec<String
             say(&format!("after {within:?}: {}", behind.join("; ")));
             return behind;
         }
-        pause(Duration::from_millis(50));
+        pause(Duration::from_millis(200));
     }
 }

@@ -17,6 +17,8 @@ mod proxy;
 mod reader;
 mod redis;
 mod resolved;
+#[cfg(feature = "sabotage")]
+pub(crate) mod sabotage;
 mod streams;
 #[cfg(test)]
 mod tests;

@@ -399,6 +399,10 @@ impl Hear {
         if !open && watch.controlled && now.saturating_duration_since(watch.last_probe) >= self.probe_interval
         {
             watch.ping(now);
+            #[cfg(feature = "sabotage")]
+            if crate::sabotage::skips_probes() {
+                return None;
+            }
             self.probes += 1;
             self.ear.pulse().probe_sent = (self.probes, now);
             self.lane.probe(self.ear.names.own().to_owned(), self.probes);

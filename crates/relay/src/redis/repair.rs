@@ -187,6 +187,8 @@ impl Ear {
             }
             match publication {
                 Ok(publication) => {
+                    #[cfg(feature = "sabotage")]
+                    let missed = missed && !crate::sabotage::drops_repairs();
                     if missed && !workers.is_empty() {
                         repaired += 1;
                         batch.push(Delivery { workers, said: Said::Publication(publication.clone()) });

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::follower::Follower;
 use super::once::Once;
-use super::{Bench, Breach, Reply};
+use super::{Bench, Breach, Losses, Reply};
 use crate::checker::history::{Heard, Position};
 
 /// A publication, from its publisher's side.
@@ -172,10 +172,11 @@ impl Channel {
     }
 
     /// Who is not yet where it should be in the end, and why.
-    pub(super) fn behind(&self) -> Vec<(&str, String)> {
-        let followers = self.followers.iter().map(|(who, one)| (who, one.behind(&self.knowledge)));
-        let listeners = self.listeners.iter().map(|(who, one)| (who, one.behind(&self.knowledge)));
-        followers.chain(listeners).filter_map(|(who, why)| Some((who.as_str(), why?.1))).collect()
+    pub(super) fn behind(&self, losses: &Losses) -> Vec<(&str, String)> {
+        let followers = self.followers.iter().map(|(who, one)| (who, one.waits(&self.knowledge, losses)));
+        let why = |one: &Once| one.behind(&self.knowledge).map(|(_, why)| why);
+        let listeners = self.listeners.iter().map(|(who, one)| (who, why(one)));
+        followers.chain(listeners).filter_map(|(who, why)| Some((who.as_str(), why?))).collect()
     }
 
     pub(super) fn finish(&self, bench: &mut Bench<'_>) {

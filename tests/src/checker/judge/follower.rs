@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::channel::Knowledge;
-use super::{Bench, Breach, Reply};
+use super::{Bench, Breach, Losses, Reply};
 use crate::checker::history::{Heard, Position};
 
 #[derive(Debug, Default)]
@@ -231,6 +231,14 @@ impl Follower {
             Breach::Lost,
             format!("at {} of {}, without the last publication, {last}", span.offset(), span.epoch),
         ))
+    }
+
+    /// Why it is not where it should be in the end, or what it still must hear.
+    pub(super) fn waits(&self, knowledge: &Knowledge, losses: &Losses) -> Option<String> {
+        let behind = self.behind(knowledge).map(|(_, why)| why);
+        let hidden = |id: &u64| knowledge.tries.get(id).is_some_and(|tried| losses.may_hide(tried.attempted));
+        let due = || self.missed(knowledge).into_iter().find(|id| !hidden(id));
+        behind.or_else(|| due().map(|id| format!("has not heard {id}")))
     }
 
     /// What was acknowledged, tried after its last span began, and not heard in it.

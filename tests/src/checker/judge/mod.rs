@@ -125,7 +125,7 @@ impl Judge {
     /// Who is not where everybody should be in the end: subscribed, and not behind the last publication.
     pub fn behind(&self) -> Vec<String> {
         let behind = |(name, channel): (&String, &Channel)| {
-            let late = channel.behind();
+            let late = channel.behind(&self.losses);
             late.into_iter().map(|(who, why)| format!("{who} in {name}: {why}")).collect::<Vec<_>>()
         };
         self.channels.iter().flat_map(behind).collect()
