@@ -463,5 +463,8 @@ impl Interest {
     }
 }
 
+mod moving;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use moving::{Astray, Moved};

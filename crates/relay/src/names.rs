@@ -7,6 +7,8 @@ use tidegate_protocol::ChannelName;
 /// Maps channels to Redis names and back.
 #[derive(Debug, Clone)]
 pub(crate) struct Names {
+    /// Whether channels are sharded ones, as in a cluster.
+    sharded: bool,
     before: String,
     control: String,
     own: String,
@@ -35,6 +37,7 @@ impl Names {
     /// `prefix` must be what `RedisSettings::check_prefix` accepts, `id` the node's.
     pub(crate) fn new(prefix: &str, id: &str) -> Self {
         Self {
+            sharded: false,
             before: format!("{prefix}:{{"),
             control: format!("{prefix}:control"),
             own: format!("{prefix}:control:{id}"),
@@ -45,6 +48,17 @@ impl Names {
             poison: format!("{prefix}:ingest:poison"),
             events: format!("{prefix}:events"),
         }
+    }
+
+    /// The same for a cluster: channels are sharded ones.
+    pub(crate) const fn sharded(mut self) -> Self {
+        self.sharded = true;
+        self
+    }
+
+    /// Whether channels are sharded ones.
+    pub(crate) const fn are_sharded(&self) -> bool {
+        self.sharded
     }
 
     /// `tg:{news}`

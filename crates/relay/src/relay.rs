@@ -221,7 +221,7 @@ impl Relay {
     pub fn join(&self, worker: WorkerId, channel: ChannelName) -> Result<(), Busy> {
         match &*self.kind {
             Kind::Memory(relay) => relay.join(worker, channel),
-            Kind::Redis(relay) => relay.of(&channel).join(worker, channel),
+            Kind::Redis(relay) => relay.join(worker, channel),
         }
     }
 
@@ -229,7 +229,7 @@ impl Relay {
     pub fn leave(&self, worker: WorkerId, channel: ChannelName) -> Result<(), Busy> {
         match &*self.kind {
             Kind::Memory(relay) => relay.leave(worker, channel),
-            Kind::Redis(relay) => relay.of(&channel).leave(worker, channel),
+            Kind::Redis(relay) => relay.leave(worker, channel),
         }
     }
 

@@ -31,6 +31,8 @@ pub enum Topology {
     Server(String),
     /// Whichever server the sentinels name.
     Sentinel(Box<SentinelSettings>),
+    /// A cluster: URLs of some of its servers, better all; the others are found.
+    Cluster(Vec<String>),
     /// Servers that know nothing of each other, over which channels are spread: 2 or more, each with host, port and
     /// database. The order counts.
     Shards(Vec<String>),

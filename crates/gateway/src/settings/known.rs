@@ -50,7 +50,7 @@ const ITEM_KEYS: [(&str, &[&str]); 4] = [
 ];
 
 /// Keys that the design has and this version has not.
-const LATER: [&str; 14] = [
+const LATER: [&str; 13] = [
     "admin",
     "auth.jwt",
     "cluster",
@@ -63,7 +63,6 @@ const LATER: [&str; 14] = [
     "namespaces[].user_limited",
     "outbox.node_bytes",
     "rebalance",
-    "relay.redis.cluster",
     "tls.client_ca",
 ];
 

@@ -17,11 +17,12 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// Each names the servers, so only one of them can be set; the first where none is.
 pub(super) const URL: &str = "relay.redis.url";
 const SENTINEL: &str = "relay.redis.sentinel.nodes";
+const CLUSTER: &str = "relay.redis.cluster.nodes";
 const SHARDS: &str = "relay.redis.shards";
 
 /// Whether the one server of `relay.redis.url` is meant.
 pub(super) fn url_counts(reader: &Reader<'_>) -> bool {
-    ![SENTINEL, SHARDS].iter().any(|key| names_any(reader, key))
+    ![SENTINEL, CLUSTER, SHARDS].iter().any(|key| names_any(reader, key))
 }
 
 /// Whether the list has items, be they right or wrong.
@@ -92,16 +93,24 @@ fn servers(reader: &mut Reader<'_>) -> Servers {
     let url = reader.take(URL, redis_url);
     let sentinel = sentinel(reader);
     let shards = shards(reader);
-    let written = [(URL, reader.is_written(URL)), (SENTINEL, sentinel.is_some()), (SHARDS, shards.is_some())];
+    let (cluster, cluster_tls) = nodes(reader, CLUSTER, node_url);
+    let cluster = names_any(reader, CLUSTER).then_some(cluster);
+    let written = [
+        (URL, reader.is_written(URL)),
+        (SENTINEL, sentinel.is_some()),
+        (CLUSTER, cluster.is_some()),
+        (SHARDS, shards.is_some()),
+    ];
     let mut written = written.into_iter().filter(|(_, is)| *is).map(|(key, _)| key);
     if let (Some(first), Some(second)) = (written.next(), written.next()) {
         reader.problem(first, format!("{second} is set too: take one of them out"));
     }
     let several = |topology, tls, key| Servers { topology, username: None, password: None, tls, key };
-    match (sentinel, shards) {
-        (Some((sentinel, tls)), _) => several(Topology::Sentinel(Box::new(sentinel)), tls, SENTINEL),
-        (None, Some((urls, tls))) => several(Topology::Shards(urls), tls, SHARDS),
-        (None, None) => Servers {
+    match (sentinel, cluster, shards) {
+        (Some((sentinel, tls)), ..) => several(Topology::Sentinel(Box::new(sentinel)), tls, SENTINEL),
+        (None, Some(nodes), _) => several(Topology::Cluster(nodes), cluster_tls, CLUSTER),
+        (None, None, Some((urls, tls))) => several(Topology::Shards(urls), tls, SHARDS),
+        (None, None, None) => Servers {
             topology: Topology::Server(url.bare),
             username: url.username,
             password: url.password,

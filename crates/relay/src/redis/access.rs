@@ -7,7 +7,7 @@ use ::redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, TlsCer
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use super::place::Place;
+use super::slots::Place;
 use crate::relay::RelayError;
 use crate::settings::{RedisSettings, Secret};
 

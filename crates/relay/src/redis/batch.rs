@@ -101,7 +101,7 @@ impl Lane {
                             kept = true;
                             if !self.loaded && !beside.load {
                                 beside.load = true;
-                                pipeline.add_command(script::PUBLISHING.load());
+                                pipeline.add_command(script::publishing(&self.names).load());
                             }
                             pipeline.add_command(publish::kept(outgoing, retention, &self.names));
                             beside.wait = self.wait;

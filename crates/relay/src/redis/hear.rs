@@ -17,6 +17,9 @@
 //!
 //! Not here: what happens to messages (`router`), which channels are wanted (`crate::interest`), the commands (`watching`).
 
+mod losses;
+mod transfer;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,7 +27,7 @@ use std::time::{Duration, Instant};
 use ::redis::{RedisResult, ServerErrorKind, Value};
 use futures_util::StreamExt;
 use tidegate_protocol::ChannelName;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::backoff::Backoff;
 use super::health::Health;
@@ -35,12 +38,13 @@ use super::router::{Ear, Line};
 use super::server::{self, Listening, Server};
 use super::stopped;
 use super::watching::{Batch, Done, Questions, Watch};
-use crate::interest::{Interrupted, Join, Refused};
+use crate::interest::{Join, Moved};
 use crate::relay::{Recover, RelayError};
 use crate::rules::Rules;
 use crate::settings::RedisSettings;
 use crate::sink::{Observation, WorkerId};
 use crate::sparse::Sparse;
+use transfer::is_elsewhere;
 
 /// How many channels one SUBSCRIBE or UNSUBSCRIBE names.
 const MOST_CHANNELS: usize = 1000;
@@ -56,13 +60,22 @@ const TURN: usize = 4096;
 /// How often the supervisor looks around.
 const TICK: Duration = Duration::from_millis(200);
 
-/// What a worker asks.
-#[derive(Debug)]
+/// What a worker asks, and what becomes of channels in a cluster.
 pub(super) enum Request {
     Join(WorkerId, ChannelName),
     Leave(WorkerId, ChannelName),
     Recover(Recover),
+    /// The channels that are not kept are another server's.
+    Release {
+        is_kept: Box<IsKept>,
+        reply: oneshot::Sender<Vec<Moved>>,
+    },
+    /// Channels of another part are this one's from now on.
+    Adopt(Vec<Moved>),
 }
+
+/// Which channels stay.
+pub(super) type IsKept = dyn Fn(&ChannelName) -> bool + Send;
 
 /// Why a connection is not used any more.
 enum End {
@@ -196,7 +209,7 @@ impl Hear {
         if self.rules.keep() {
             watch.load_scripts();
         }
-        watch.subscribe_control([self.ear.names.control().to_owned(), self.ear.names.own().to_owned()]);
+        watch.subscribe_control(self.controls());
         watch.ping(now);
         let mut tick = tokio::time::interval(TICK.min(self.probe_interval / 8));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -269,15 +282,6 @@ impl Hear {
         }
     }
 
-    /// Those whose channels have no history, and who asked for it, are told that they may have missed something.
-    fn tell_missed(&self) {
-        let missed = self.ear.interest().take_missed();
-        for channel in missed {
-            let workers = self.ear.interest().lost(&channel, Instant::now());
-            workers.iter().for_each(|worker| self.ear.sink.lost(worker, &channel));
-        }
-    }
-
     /// A command was answered. An error ends the connection.
     fn done(&mut self, watch: &mut Watch, done: Done) -> Result<(), String> {
         match done {
@@ -312,6 +316,7 @@ impl Hear {
                     Err(error) => return Err(error.to_string()),
                 }
             }
+            Done::EachSubscribed(batch, result) => self.each_subscribed(watch, batch, result)?,
             Done::Unsubscribed(result) => {
                 watch.unsubscribing = false;
                 result.map_err(|error| error.to_string())?;
@@ -353,6 +358,11 @@ impl Hear {
                 self.ear.ask_again(question);
                 continue;
             }
+            if is_elsewhere(&value) {
+                self.ear.look_again();
+                watch.postponed.push(question);
+                continue;
+            }
             match log::page(value, &question.channel, self.ear.most()) {
                 Ok(page) => self.ear.answered(question, page),
                 Err(RelayError::Refused(why)) => {
@@ -371,6 +381,7 @@ impl Hear {
     /// Probes in time, and says why the connection is to be given up, where it is.
     fn look(&mut self, watch: &mut Watch) -> Option<String> {
         let now = Instant::now();
+        watch.postponed.drain(..).for_each(|question| self.ear.ask_again(question));
         self.ear.recoveries().sweep(now);
         let pulse = *self.ear.pulse();
         let over = |since: Instant| now.saturating_duration_since(since) > self.probe_deadline;
@@ -421,6 +432,8 @@ impl Hear {
             }
             Request::Leave(worker, channel) => self.ear.interest().leave(worker, &channel, Instant::now()),
             Request::Recover(recover) => self.ear.recover(recover),
+            Request::Release { is_kept, reply } => self.release(&*is_kept, reply),
+            Request::Adopt(moved) => self.adopt(moved),
         }
     }
 
@@ -436,57 +449,8 @@ impl Hear {
             Request::Recover(Recover { channel, ticket, .. }) => {
                 self.ear.sink.recovered(ticket, &channel, Err(error));
             }
-        }
-    }
-
-    /// Redis refuses a channel, perhaps one that it let us hear before: its rights were changed.
-    fn refused(&self, channel: &ChannelName, error: &RelayError) {
-        let Refused { waiting, joined } = self.ear.interest().refused(channel);
-        if let Some(held_back) = self.refusals.speak(Instant::now()) {
-            let heard_before = !joined.is_empty();
-            tracing::warn!(%channel, %error, heard_before, held_back, "redis refuses a subscription");
-        }
-        self.ear.refuse_recoveries(channel, &error.to_string());
-        waiting.iter().for_each(|worker| self.ear.sink.joined(worker, channel, Err(error.clone())));
-        joined.iter().for_each(|worker| self.ear.sink.lost(worker, channel));
-        if !joined.is_empty() {
-            self.ear.sink.observe(Observation::Missed { channels: 1 });
-        }
-    }
-
-    fn interrupted(&mut self, why: &str, stood: bool) {
-        let channels = self.lose_pending(why);
-        // What was missed since an earlier interruption is counted already.
-        self.health.deaf(if stood { channels } else { 0 });
-        if stood {
-            tracing::warn!(
-                redis = self.server.address,
-                why,
-                channels,
-                "the connection to hear redis is interrupted"
-            );
-        } else {
-            self.complain(why);
-        }
-    }
-
-    /// Fails the joins and recoveries under way. Says how many channels have missed something that cannot be had any more.
-    fn lose_pending(&self, why: &str) -> usize {
-        let Interrupted { gaps, failed } = self.ear.interest().interrupted();
-        let recoveries = self.ear.recoveries().interrupted();
-        let error = RelayError::Away(why.to_owned());
-        for (channel, ticket) in recoveries {
-            self.ear.sink.recovered(ticket, &channel, Err(error.clone()));
-        }
-        for (channel, workers) in failed {
-            workers.iter().for_each(|worker| self.ear.sink.joined(worker, &channel, Err(error.clone())));
-        }
-        gaps
-    }
-
-    fn complain(&self, why: &str) {
-        if let Some(held_back) = self.complaint.speak(Instant::now()) {
-            tracing::warn!(redis = self.server.address, why, held_back, "cannot hear redis; trying again");
+            Request::Release { is_kept, reply } => self.release(&*is_kept, reply),
+            Request::Adopt(moved) => self.adopt(moved),
         }
     }
 }

@@ -122,8 +122,8 @@ impl Ingest {
             settings: ingest,
             place: Place {
                 names: Arc::clone(names),
-                pool: pool.clone(),
-                poison: pool.clone(),
+                pool: pool.of(names.ingest()),
+                poison: pool.of(names.poison()),
                 consumer: node.to_owned(),
             },
             lane,

@@ -180,6 +180,7 @@ impl Lane {
         sink: &Arc<dyn Sink>,
         stop: watch::Receiver<bool>,
     ) -> (LaneSender, Self) {
+        let is_home = pool.is_of_cluster();
         let (sender, queue) = mpsc::channel(QUEUE_ITEMS);
         let probed = Arc::new(AtomicU64::new(0));
         let renewal = Arc::new(Renewal::default());
@@ -205,7 +206,8 @@ impl Lane {
             timeout,
             most: settings.max_publication_bytes,
             rules: Arc::clone(rules),
-            library: Library::new(rules).map(Arc::new),
+            // In a cluster each master has it from the part of its channels.
+            library: if is_home { None } else { Library::new(rules, names.are_sharded()).map(Arc::new) },
             loaded: false,
             wait: Wait::new(settings),
             complaint: Sparse::new(Duration::from_secs(10)),

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ::redis::{RedisError, Value};
 
 use super::pool::Pool;
-use super::script::{CHANNEL, PUBLISH, VERB, seconds};
+use super::script::{CHANNEL, PUBLISH, seconds, verb};
 use super::server;
 use crate::relay::RelayError;
 use crate::rules::{ChannelRules, Rules};
@@ -42,9 +42,10 @@ enum Found {
 
 impl Library {
     /// `None` where no namespace keeps anything.
-    pub(super) fn new(rules: &Rules) -> Option<Self> {
+    pub(super) fn new(rules: &Rules, sharded: bool) -> Option<Self> {
         rules.keep().then(|| {
-            let body = [&retention(rules), VERB, CHANNEL, PUBLISH, include_str!("lua/library.lua")].concat();
+            let body = [&retention(rules), verb(sharded), CHANNEL, PUBLISH, include_str!("lua/library.lua")]
+                .concat();
             let hash = ::redis::Script::new(&body).get_hash().to_owned();
             Self {
                 code: format!("{NAME}{ABOUT}{VERSION} {hash}\n{body}"),
@@ -161,13 +162,13 @@ mod tests {
             }),
             ..Rules::default()
         };
-        let library = |size| Library::new(&rules(size)).expect("something is kept");
+        let library = |size| Library::new(&rules(size), false).expect("something is kept");
         let (ours, other) = (library(10), library(20));
         assert_eq!(ours.compare(&ours.code), Found::Same);
         assert_eq!(ours.compare(&other.code), Found::Other);
         let newer = ours.code.replace(&format!("{ABOUT}{VERSION} "), &format!("{ABOUT}{} ", VERSION + 1));
         assert_eq!(ours.compare(&newer), Found::Newer(VERSION + 1));
         assert_eq!(ours.compare("#!lua name=tidegate\nsomebody else's"), Found::Other);
-        assert!(Library::new(&Rules::default()).is_none());
+        assert!(Library::new(&Rules::default(), false).is_none());
     }
 }

@@ -10,8 +10,10 @@ mod access;
 mod archive;
 mod backoff;
 mod batch;
+mod cluster;
 mod counts;
 mod events;
+mod ground;
 mod health;
 mod hear;
 mod ingest;
@@ -19,8 +21,8 @@ mod lane;
 mod lanes;
 mod library;
 mod log;
+mod masters;
 mod parts;
-mod place;
 mod pool;
 mod presence;
 mod publish;
@@ -32,6 +34,7 @@ mod script;
 mod sentinel;
 mod server;
 mod sieve;
+mod slots;
 mod standing;
 mod stream;
 mod survey;
@@ -49,17 +52,17 @@ use tokio::task::JoinHandle;
 
 use self::archive::Archive;
 use self::events::Events;
+use self::ground::{Ground, Role};
 use self::health::Health;
 use self::hear::{Hear, Request};
 use self::ingest::Ingest;
 use self::lane::{Answer, Lane, LaneSender};
 use self::parts::Shared;
-use self::presence::{Presence, PresenceSender};
+use self::presence::{Attendee, Presence, PresenceSender};
 use self::registry::Registry;
 use self::router::Ear;
-use self::server::Server;
 use self::survey::Surveys;
-use crate::interest::Interest;
+use crate::interest::{Interest, Moved};
 use crate::names::Names;
 use crate::relay::{
     Busy, History, HistoryQuery, Identity, NodeInfo, Outgoing, PresenceStats, Recover, RelayError, Status,
@@ -72,6 +75,8 @@ use crate::sink::{Sink, Ticket, WorkerId};
 const REQUESTS: usize = 64 * 1024;
 /// How many questions of the API (nodes, channels) are answered at once.
 const QUESTIONS: usize = 32;
+/// How long a hearing thread may take to give channels away or to take them.
+const MOVE_DEADLINE: Duration = Duration::from_secs(5);
 /// How long the end of a thread is waited for.
 const STOP_DEADLINE: Duration = Duration::from_secs(3);
 
@@ -85,6 +90,8 @@ pub(crate) struct RedisRelay {
     names: Arc<Names>,
     health: Arc<Health>,
     registry: Arc<Registry>,
+    /// Whether this part writes the node into the registry.
+    is_listed: bool,
     archive: Arc<Archive>,
     surveys: Arc<Surveys>,
     questions: Arc<Semaphore>,
@@ -96,6 +103,17 @@ pub(crate) struct RedisRelay {
     ingest: Option<Consumer>,
     ended: Mutex<Vec<oneshot::Receiver<()>>>,
 }
+
+/// Channels that a part gives away.
+struct Released {
+    moved: Vec<Moved>,
+    attendees: Vec<Attendee>,
+    /// Whether the part had an answer to everything.
+    is_all: bool,
+}
+
+/// Which channels stay.
+type IsKept = dyn Fn(&ChannelName) -> bool + Send + Sync;
 
 /// The way to end the consumer of the ingest stream.
 struct Consumer {
@@ -110,6 +128,7 @@ impl RedisRelay {
         identity: Identity,
         sink: Arc<dyn Sink>,
         shared: &Shared,
+        role: &Role,
     ) -> Result<Self, RelayError> {
         let refuse = |key: &str, what: String| RelayError::Settings(format!("relay.redis.{key}: {what}"));
         RedisSettings::check_prefix(&settings.prefix)
@@ -125,9 +144,7 @@ impl RedisRelay {
                 format!("{wait:?} must be less than relay.redis.command_timeout ({most:?})"),
             ));
         }
-        let server = Arc::new(Server::new(&settings)?);
-        let pool = server.pool();
-        let names = Arc::new(Names::new(&settings.prefix, &identity.id));
+        let Ground { server, pool, names, cluster, is_listed } = Ground::new(role, &settings, &identity.id)?;
         let health = Arc::new(Health::new(Arc::clone(&sink)));
         let surveys = Arc::new(Surveys::new(identity.id.clone()));
         let (stop, stopping) = watch::channel(false);
@@ -148,7 +165,8 @@ impl RedisRelay {
             health.hearing(),
         );
         let events = settings.events.map(|most| {
-            Arc::new(Events::new(most, &identity.id, &names, pool.clone(), &sink, settings.command_timeout))
+            let pool = pool.of(names.events());
+            Arc::new(Events::new(most, &identity.id, &names, pool, &sink, settings.command_timeout))
         });
         let ingest = settings.ingest.map(|ingest| {
             let (stop, stopping) = watch::channel(false);
@@ -190,6 +208,7 @@ impl RedisRelay {
             sink,
             Arc::clone(&surveys),
             answering,
+            cluster,
         ));
         let hear = Hear::new(
             &settings,
@@ -206,10 +225,12 @@ impl RedisRelay {
         let heartbeats = Arc::clone(&registry);
         let writing = events.clone().map(|events| say.spawn(events.run(stopping_too)));
         let said = thread("relay-say", say_runtime, async move {
-            let beating = tokio::spawn(async move { heartbeats.run().await });
+            let beating = is_listed.then(|| tokio::spawn(async move { heartbeats.run().await }));
             let attending = tokio::spawn(presence.run());
             lane.run().await;
-            beating.abort();
+            if let Some(beating) = beating {
+                beating.abort();
+            }
             if let Some(writing) = writing {
                 let _ = tokio::time::timeout(STOP_DEADLINE, writing).await;
             }
@@ -223,6 +244,7 @@ impl RedisRelay {
             names,
             health,
             registry,
+            is_listed,
             archive,
             surveys,
             questions: Arc::new(Semaphore::new(QUESTIONS)),
@@ -240,6 +262,38 @@ impl RedisRelay {
 
     pub(crate) fn leave(&self, worker: WorkerId, channel: ChannelName) -> Result<(), Busy> {
         self.requests.try_send(Request::Leave(worker, channel)).map_err(|_| Busy)
+    }
+
+    /// Takes out the channels that are not kept, with all that is known of them.
+    async fn release(&self, is_kept: Arc<IsKept>) -> Released {
+        let (heard, present) = (Arc::clone(&is_kept), is_kept);
+        let attendees = self.presence.release(Box::new(move |channel| present(channel))).await;
+        let moved = async {
+            let (reply, answer) = oneshot::channel();
+            let request = Request::Release { is_kept: Box::new(move |channel| heard(channel)), reply };
+            tokio::time::timeout(MOVE_DEADLINE, self.requests.send(request)).await.ok()?.ok()?;
+            tokio::time::timeout(MOVE_DEADLINE, answer).await.ok()?.ok()
+        };
+        let moved = moved.await;
+        let is_all = moved.is_some() && attendees.is_some();
+        Released { moved: moved.unwrap_or_default(), attendees: attendees.unwrap_or_default(), is_all }
+    }
+
+    /// Takes over channels of another part, and who is present in some.
+    async fn adopt(&self, moved: Vec<Moved>, attendees: Vec<Attendee>) {
+        for attendee in attendees {
+            self.presence.adopt(attendee).await;
+        }
+        if moved.is_empty() {
+            return;
+        }
+        // The thread takes requests whatever Redis does; a worker that blocks it does so within a bound.
+        let sent = tokio::time::timeout(4 * MOVE_DEADLINE, self.requests.send(Request::Adopt(moved))).await;
+        if !matches!(sent, Ok(Ok(()))) {
+            tracing::error!(
+                "channels were lost on their way to another server: the hearing thread takes nothing"
+            );
+        }
     }
 
     pub(crate) fn recover(&self, recover: Recover) -> Result<(), Busy> {
@@ -326,7 +380,9 @@ impl RedisRelay {
             }
         }
         let registry = Arc::clone(&self.registry);
-        if let Err(error) = self.ask(async move { registry.remove().await }).await {
+        if self.is_listed
+            && let Err(error) = self.ask(async move { registry.remove().await }).await
+        {
             tracing::warn!(%error, "the node could not be taken out of the registry; it will expire there");
         }
         self.stop.send_replace(true);

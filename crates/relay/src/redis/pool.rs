@@ -1,7 +1,8 @@
 //! Pooled connections for commands, to wherever the server is now.
 //!
 //! A pool of deadpool-redis for each place the server was found at; the last one counts. When the server has moved,
-//! the old pool is dropped with the connections that lie in it, and those in use fail at their next command.
+//! the old pool is dropped with the connections that lie in it, and those in use fail at their next command. In a cluster
+//! the place is that of the master which has a key.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use ::redis::{AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, ErrorKind, RedisError};
 use deadpool_redis::{Connection, Hook, HookError, Manager, PoolError, Runtime};
 
+use super::cluster::Cluster;
 use super::server::{self, Server};
 use crate::relay::RelayError;
 
@@ -17,19 +19,37 @@ type Current = Mutex<Option<(ConnectionAddr, deadpool_redis::Pool)>>;
 
 /// Hands out connections; cloning shares them.
 #[derive(Clone)]
-pub(super) struct Pool {
-    server: Arc<Server>,
-    current: Arc<Current>,
+pub(super) enum Pool {
+    /// To one server.
+    Server { server: Arc<Server>, current: Arc<Current> },
+    /// To whichever master of a cluster has the key.
+    Key { cluster: Arc<Cluster>, key: Arc<str> },
 }
 
 impl Pool {
     pub(super) fn to(server: Arc<Server>) -> Self {
-        Self { server, current: Arc::default() }
+        Self::Server { server, current: Arc::default() }
+    }
+
+    /// The same for commands about another key.
+    pub(super) fn of(&self, key: &str) -> Self {
+        match self {
+            Self::Server { .. } => self.clone(),
+            Self::Key { cluster, .. } => Self::Key { cluster: Arc::clone(cluster), key: key.into() },
+        }
+    }
+
+    /// Whether other keys are elsewhere.
+    pub(super) const fn is_of_cluster(&self) -> bool {
+        matches!(self, Self::Key { .. })
     }
 
     /// A connection that was just seen to work. Takes no longer than four times the command timeout.
     pub(super) async fn get(&self) -> Result<Connection, PoolError> {
-        let (server, current) = (&*self.server, &*self.current);
+        let (server, current) = match self {
+            Self::Server { server, current } => (server, current),
+            Self::Key { cluster, key } => return cluster.connection(key).await,
+        };
         let find = async || server.find().await.map_err(|error| failed(&error));
         let Some(known) = server.known() else { return at(server, current, &find().await?)?.get().await };
         let error = match at(server, current, &known)?.get().await {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use ::redis::{Pipeline, RedisResult};
 use deadpool_redis::Connection;
+use futures_util::{StreamExt, TryStreamExt};
 use tokio::sync::Notify;
 
 use super::counts::Counts;
@@ -25,6 +26,8 @@ const RETRY: Duration = Duration::from_secs(1);
 const FORGOTTEN_AFTER: i64 = 600;
 /// How many nodes are read at most.
 const MOST_NODES: isize = 10_000;
+/// How many of them are read at once where each is on a server of its own.
+const READ_AT_ONCE: usize = 8;
 
 pub(super) struct Registry {
     pool: Pool,
@@ -80,14 +83,22 @@ impl Registry {
 
     async fn beat(&self) -> Result<(), RelayError> {
         let started = Instant::now();
-        let mut connection = self.connection().await?;
+        let mut connection = self.connection(self.names.nodes()).await?;
         let now = time(&mut connection).await?;
         let about = serde_json::to_string(&self.describe())
             .map_err(|error| RelayError::Refused(error.to_string()))?;
         let life = u64::try_from((self.heartbeat * 3).as_millis()).unwrap_or(u64::MAX).max(1);
         let id = &self.identity.id;
+        let own = self.names.node(id);
+        let mut set = ::redis::cmd("SET");
+        set.arg(&own).arg(about).arg("PX").arg(life);
         let mut pipeline = Pipeline::new();
-        pipeline.cmd("SET").arg(self.names.node(id)).arg(about).arg("PX").arg(life);
+        if self.is_spread() {
+            let mut elsewhere = self.connection(&own).await?;
+            checked(set.query_async::<()>(&mut *elsewhere).await)?;
+        } else {
+            pipeline.add_command(set);
+        }
         pipeline.cmd("ZADD").arg(self.names.nodes()).arg(now).arg(id);
         pipeline.cmd("ZREMRANGEBYSCORE").arg(self.names.nodes()).arg("-inf").arg(now - FORGOTTEN_AFTER);
         run(&pipeline, &mut connection).await?;
@@ -97,7 +108,7 @@ impl Registry {
 
     /// The nodes that are alive, this one always among them.
     pub(super) async fn nodes(&self) -> Result<Vec<NodeInfo>, RelayError> {
-        let mut connection = self.connection().await?;
+        let mut connection = self.connection(self.names.nodes()).await?;
         let now = time(&mut connection).await?;
         let mut range = ::redis::cmd("ZRANGEBYSCORE");
         range
@@ -112,11 +123,17 @@ impl Registry {
         if ids.is_empty() {
             return Ok(nodes);
         }
-        let mut get = ::redis::cmd("MGET");
-        for id in &ids {
-            get.arg(self.names.node(id));
-        }
-        let found: Vec<Option<String>> = checked(get.query_async(&mut *connection).await)?;
+        let keys: Vec<String> = ids.iter().map(|id| self.names.node(id)).collect();
+        let found: Vec<Option<String>> = if self.is_spread() {
+            drop(connection);
+            let each = futures_util::stream::iter(keys).map(async |key| {
+                let mut connection = self.connection(&key).await?;
+                checked(::redis::cmd("GET").arg(key).query_async(&mut *connection).await)
+            });
+            each.buffered(READ_AT_ONCE).try_collect().await?
+        } else {
+            checked(::redis::cmd("MGET").arg(keys).query_async(&mut *connection).await)?
+        };
         let others =
             found.into_iter().flatten().filter_map(|json| serde_json::from_str::<NodeInfo>(&json).ok());
         nodes.extend(others.filter(|node| node.id != self.identity.id));
@@ -127,19 +144,33 @@ impl Registry {
     /// Takes this node out.
     pub(super) async fn remove(&self) -> Result<(), RelayError> {
         let work = async {
-            let mut connection = self.connection().await?;
             let id = &self.identity.id;
-            let mut pipeline = Pipeline::new();
-            pipeline.cmd("ZREM").arg(self.names.nodes()).arg(id);
-            pipeline.cmd("DEL").arg(self.names.node(id));
-            run(&pipeline, &mut connection).await
+            let own = self.names.node(id);
+            let mut connection = self.connection(self.names.nodes()).await?;
+            checked(
+                ::redis::cmd("ZREM")
+                    .arg(self.names.nodes())
+                    .arg(id)
+                    .query_async::<()>(&mut *connection)
+                    .await,
+            )?;
+            if self.is_spread() {
+                connection = self.connection(&own).await?;
+            }
+            checked(::redis::cmd("DEL").arg(own).query_async::<()>(&mut *connection).await)
         };
         let late = |_| RelayError::Away("no answer in time".into());
         tokio::time::timeout(self.timeout, work).await.map_err(late)?
     }
 
-    async fn connection(&self) -> Result<Connection, RelayError> {
-        self.pool.get().await.map_err(|error| server::no_connection(&error))
+    /// Whether keys are on several servers.
+    const fn is_spread(&self) -> bool {
+        self.pool.is_of_cluster()
+    }
+
+    /// A connection for commands about this key.
+    async fn connection(&self, key: &str) -> Result<Connection, RelayError> {
+        self.pool.of(key).get().await.map_err(|error| server::no_connection(&error))
     }
 }
 

@@ -17,12 +17,14 @@ use tidegate_protocol::control::ControlError;
 use tidegate_protocol::{ChannelName, Control, Publication};
 use tokio::sync::Notify;
 
+use super::cluster::Cluster;
 use super::sieve::Listener;
 use super::survey::{Answering, Internal, Surveys};
 use crate::envelope::{self, Opened, Presence};
-use crate::interest::{Hearing, Interest};
+use crate::interest::{Astray, Hearing, Interest};
 use crate::names::{Names, Origin};
 use crate::recovery::Recoveries;
+use crate::relay::RelayError;
 use crate::settings::RedisSettings;
 use crate::sink::{Delivery, Observation, Said, Sink};
 use crate::sparse::{Sparse, sample, shortened};
@@ -51,6 +53,8 @@ pub(super) struct Ear {
     answering: Answering,
     most: usize,
     refused: Sparse,
+    /// The cluster, where channels may go to another server.
+    cluster: Option<Arc<Cluster>>,
 }
 
 /// Publications on their way to the workers.
@@ -81,6 +85,7 @@ impl Ear {
         sink: Arc<dyn Sink>,
         surveys: Arc<Surveys>,
         answering: Answering,
+        cluster: Option<Arc<Cluster>>,
     ) -> Self {
         let now = Instant::now();
         Self {
@@ -95,6 +100,7 @@ impl Ear {
             answering,
             most: settings.max_publication_bytes,
             refused: Sparse::new(Duration::from_secs(1)),
+            cluster,
         }
     }
 
@@ -268,6 +274,42 @@ impl Ear {
         }
     }
 
+    /// A server of a cluster has given the channel's slot away: whoever waits for it is told, and the channel goes where the
+    /// slot went. `false`: it was we who gave it up.
+    fn taken_away(&self, name: &[u8]) -> bool {
+        let Origin::Channel(name) = self.names.origin(name) else { return false };
+        if self.interest().is_leaving(name) {
+            return false;
+        }
+        self.astray(name);
+        true
+    }
+
+    /// The channel is another server's. Joins under way fail; who heard it goes along to wherever it is.
+    pub(super) fn astray(&self, name: &str) {
+        // What was published before is delivered before.
+        let mut heard = self.heard();
+        self.hand_over(&mut heard);
+        drop(heard);
+        let astray = self.interest().astray(name);
+        if let Some(Astray { channel, failed, gap }) = astray {
+            let error = RelayError::Away("the channel is on its way to another server".into());
+            self.refuse_recoveries(&channel, &error.to_string());
+            failed.iter().for_each(|worker| self.sink.joined(worker, &channel, Err(error.clone())));
+            if gap {
+                self.sink.observe(Observation::Missed { channels: 1 });
+            }
+        }
+        self.look_again();
+    }
+
+    /// Somebody was sent elsewhere: the cluster's table is old.
+    pub(super) fn look_again(&self) {
+        if let Some(cluster) = &self.cluster {
+            cluster.look_again();
+        }
+    }
+
     fn unsubscribed(&self, name: &[u8]) {
         if let Origin::Channel(name) = self.names.origin(name) {
             self.interest().given_up(name);
@@ -340,6 +382,10 @@ impl Listener for Router {
         self.ear.refuse_because("too_large", &from, beginning, bytes, None);
     }
 
+    fn taken_away(&self, channel: &[u8]) -> bool {
+        self.ear.taken_away(channel)
+    }
+
     fn read_is_done(&self) {
         let mut heard = self.ear.heard();
         if std::mem::take(&mut heard.anything) {
@@ -357,8 +403,12 @@ impl AsyncPushSender for Router {
         }
         let mut data = push.data.into_iter();
         match (push.kind, data.next()) {
-            (PushKind::Subscribe, Some(Value::BulkString(name))) => self.ear.subscribed(&name),
-            (PushKind::Unsubscribe, Some(Value::BulkString(name))) => self.ear.unsubscribed(&name),
+            (PushKind::Subscribe | PushKind::SSubscribe, Some(Value::BulkString(name))) => {
+                self.ear.subscribed(&name);
+            }
+            (PushKind::Unsubscribe | PushKind::SUnsubscribe, Some(Value::BulkString(name))) => {
+                self.ear.unsubscribed(&name);
+            }
             (PushKind::Disconnection, ..) => self.line.gone.notify_one(),
             _ => {}
         }

@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use ::redis::Cmd;
 
+use crate::names::Names;
+
 /// What all scripts share.
 pub(super) const CHANNEL: &str = include_str!("lua/channel.lua");
 /// The function `publish(key, args, kept)`.
 pub(super) const PUBLISH: &str = include_str!("lua/publish.lua");
-/// By which command publications leave Redis.
-pub(super) const VERB: &str = "local VERB = 'PUBLISH'\n";
+/// By which command publications leave Redis: `[sharded]`.
+const VERBS: [&str; 2] = ["local VERB = 'PUBLISH'\n", "local VERB = 'SPUBLISH'\n"];
 
 /// A script: its text, and its name in Redis.
 pub(super) struct Script {
@@ -22,9 +24,10 @@ pub(super) struct Script {
     hash: String,
 }
 
-/// Publishes; ARGV is what `publish.lua` says.
-pub(super) static PUBLISHING: LazyLock<Script> =
-    LazyLock::new(|| Script::new([VERB, CHANNEL, PUBLISH, "return publish(KEYS[1], ARGV)\n"].concat()));
+/// Publishes; ARGV is what `publish.lua` says. `[sharded]`.
+static PUBLISHING: LazyLock<[Script; 2]> = LazyLock::new(|| {
+    VERBS.map(|verb| Script::new([verb, CHANNEL, PUBLISH, "return publish(KEYS[1], ARGV)\n"].concat()))
+});
 /// Reads a position and what is behind another one.
 pub(super) static READING: LazyLock<Script> =
     LazyLock::new(|| Script::new([CHANNEL, include_str!("lua/read.lua")].concat()));
@@ -35,9 +38,24 @@ pub(super) static RENEWING: LazyLock<Script> =
 pub(super) static HISTORY: LazyLock<Script> =
     LazyLock::new(|| Script::new([CHANNEL, include_str!("lua/history.lua")].concat()));
 
-/// Says and asks who is present; ARGV is what `presence.lua` says.
-pub(super) static PRESENCE: LazyLock<Script> =
-    LazyLock::new(|| Script::new([VERB, include_str!("lua/presence.lua")].concat()));
+/// Says and asks who is present; ARGV is what `presence.lua` says. `[sharded]`.
+static PRESENCE: LazyLock<[Script; 2]> =
+    LazyLock::new(|| VERBS.map(|verb| Script::new([verb, include_str!("lua/presence.lua")].concat())));
+
+/// By which command publications leave Redis, as Lua.
+pub(super) fn verb(sharded: bool) -> &'static str {
+    VERBS[usize::from(sharded)]
+}
+
+/// The script that publishes into a history.
+pub(super) fn publishing(names: &Names) -> &'static Script {
+    &PUBLISHING[usize::from(names.are_sharded())]
+}
+
+/// The script of presence.
+pub(super) fn presence(names: &Names) -> &'static Script {
+    &PRESENCE[usize::from(names.are_sharded())]
+}
 
 impl Script {
     fn new(source: String) -> Self {

@@ -14,7 +14,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
 use super::access::{Access, Credentials, refuse};
-use super::place::Place;
+use super::slots::Place;
 use crate::relay::RelayError;
 use crate::settings::SentinelSettings;
 

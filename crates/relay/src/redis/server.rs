@@ -14,13 +14,18 @@ use rustls::ClientConfig;
 use tokio::task::AbortHandle;
 
 use super::access::{self, Access, Credentials};
+use super::cluster::Cluster;
 use super::pool::{self, Pool};
 use super::router::{Ear, Line, Router};
 use super::sentinel::Sentinels;
 use super::sieve::Sieve;
+use super::slots::Place;
 use super::stream;
 use crate::relay::RelayError;
 use crate::settings::{RedisSettings, Topology};
+
+/// How often it is looked at whether a name is still the same master's.
+const OWNER_EVERY: Duration = Duration::from_millis(250);
 
 /// How to connect.
 pub(super) struct Server {
@@ -45,6 +50,8 @@ enum Location {
         /// As it was found last.
         known: Mutex<Option<Box<ConnectionInfo>>>,
     },
+    /// Where a cluster has the slot of this name.
+    Owner { cluster: Arc<Cluster>, name: String },
 }
 
 impl Server {
@@ -66,12 +73,14 @@ impl Server {
                 let address = format!("{} by sentinel", sentinels.name());
                 (Location::Elected { sentinels, like, known: Mutex::default() }, address)
             }
-            Topology::Shards(_) => {
-                return Err(access::refuse("shards", "each is a relay's part of its own".to_owned()));
+            Topology::Shards(_) | Topology::Cluster(_) => {
+                return Err(RelayError::Settings("relay.redis: several servers where one is meant".into()));
             }
         };
-        let (Location::Fixed(like) | Location::Elected { like, .. }) = &location;
-        let tls = access::is_tls(like.addr());
+        let tls = match &location {
+            Location::Fixed(like) | Location::Elected { like, .. } => access::is_tls(like.addr()),
+            Location::Owner { .. } => false,
+        };
         Ok(Self {
             tls: tls.then(|| stream::tls(access.authorities())),
             location,
@@ -81,6 +90,27 @@ impl Server {
         })
     }
 
+    /// A master of a cluster.
+    pub(super) fn of_cluster(cluster: &Arc<Cluster>, place: &Place, settings: &RedisSettings) -> Self {
+        Self::in_cluster(cluster, Location::Fixed(Box::new(cluster.at(place))), place.to_string(), settings)
+    }
+
+    /// Whichever master of a cluster has the slot of this name.
+    pub(super) fn owner(cluster: &Arc<Cluster>, name: &str, settings: &RedisSettings) -> Self {
+        let location = Location::Owner { cluster: Arc::clone(cluster), name: name.to_owned() };
+        Self::in_cluster(cluster, location, format!("the master of {name}"), settings)
+    }
+
+    fn in_cluster(cluster: &Cluster, location: Location, address: String, settings: &RedisSettings) -> Self {
+        Self {
+            location,
+            address,
+            tls: cluster.tls(),
+            command_timeout: settings.command_timeout,
+            pool_size: settings.pool_size,
+        }
+    }
+
     /// Connections for commands.
     pub(super) fn pool(self: &Arc<Self>) -> Pool {
         Pool::to(Arc::clone(self))
@@ -88,13 +118,14 @@ impl Server {
 
     /// Whether it may be elsewhere tomorrow.
     pub(super) const fn moves(&self) -> bool {
-        matches!(self.location, Location::Elected { .. })
+        !matches!(self.location, Location::Fixed(_))
     }
 
     /// Where it was found last.
     pub(super) fn known(&self) -> Option<ConnectionInfo> {
         match &self.location {
             Location::Fixed(info) => Some(ConnectionInfo::clone(info)),
+            Location::Owner { cluster, name } => cluster.owner(name.as_bytes()),
             Location::Elected { known, .. } => {
                 known.lock().unwrap_or_else(PoisonError::into_inner).as_deref().cloned()
             }
@@ -155,16 +186,30 @@ impl Server {
         }
     }
 
-    /// Ends the connection when the sentinels name another master: a demoted one may go on answering.
+    /// Ends the connection when the sentinels, or the cluster, name another master: a demoted one may go on answering.
     fn follow(&self, info: &ConnectionInfo, line: Arc<Line>) -> Option<AbortHandle> {
-        let Location::Elected { sentinels, .. } = &self.location else { return None };
         let place = access::place(info.addr())?;
-        let sentinels = Arc::clone(sentinels);
-        let following = tokio::spawn(async move {
-            sentinels.leave(&place).await;
-            tracing::warn!(master = sentinels.name(), left = %place, "sentinel names another master");
-            line.gone.notify_one();
-        });
+        let following = match &self.location {
+            Location::Fixed(_) => return None,
+            Location::Elected { sentinels, .. } => {
+                let sentinels = Arc::clone(sentinels);
+                tokio::spawn(async move {
+                    sentinels.leave(&place).await;
+                    tracing::warn!(master = sentinels.name(), left = %place, "sentinel names another master");
+                    line.gone.notify_one();
+                })
+            }
+            Location::Owner { cluster, name } => {
+                let (cluster, name) = (Arc::clone(cluster), name.clone());
+                tokio::spawn(async move {
+                    while cluster.table().owner(name.as_bytes()) == Some(&place) {
+                        tokio::time::sleep(OWNER_EVERY).await;
+                    }
+                    tracing::warn!(left = %place, "the cluster's slots are shared out anew");
+                    line.gone.notify_one();
+                })
+            }
+        };
         Some(following.abort_handle())
     }
 }
@@ -193,7 +238,7 @@ pub(super) async fn is_master(connection: &mut MultiplexedConnection) -> Result<
         ::redis::cmd("ROLE").query_async(connection).await.map_err(|error| away(&error))?;
     match role.first() {
         Some(Value::BulkString(role)) if role == b"master" => Ok(()),
-        _ => Err(RelayError::Away("the server that sentinel names is not a master (yet)".into())),
+        _ => Err(RelayError::Away("the server that was named is not a master (yet)".into())),
     }
 }
 
@@ -234,6 +279,8 @@ const fn is_temporary(kind: ServerErrorKind) -> bool {
         kind,
         ServerErrorKind::BusyLoading
             | ServerErrorKind::TryAgain
+            | ServerErrorKind::Moved
+            | ServerErrorKind::Ask
             | ServerErrorKind::ClusterDown
             | ServerErrorKind::MasterDown
             | ServerErrorKind::ReadOnly

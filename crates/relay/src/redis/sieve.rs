@@ -1,9 +1,13 @@
 //! Takes published messages out of what the pub/sub connection reads, and passes everything else on.
 //!
-//! Nearly all that arrives are messages, and all of them have one shape: `>3 message <channel> <payload>` (RESP3). These
+//! Nearly all that arrives are messages, and all of them have one shape: `>3 message <channel> <payload>` (RESP3), or
+//! `smessage` for the sharded channels of a cluster. These
 //! are cut out of the read buffer in place and handed to a [`Listener`], which learns where a read ends and so can give
 //! workers what it brought as one batch. Confirmations, answers and whatever else Redis says go on to the `redis` crate byte for byte, in order: what
 //! stands before a message in the stream has been seen by the crate's driver before the message is looked at.
+//!
+//! One more thing is taken out: `sunsubscribe` that nobody asked for, by which a cluster's server says that it has given a
+//! channel's slot away. The crate would take it for the answer to whatever command is under way.
 //!
 //! Not here: what a message means (`router`), and commands, which the crate writes through to the socket.
 
@@ -20,6 +24,9 @@ const READ_BYTES: usize = 64 * 1024;
 const MAX_NAME_BYTES: usize = 4096;
 /// How each message begins, up to the length of its channel's name.
 const MESSAGE: &[u8] = b">3\r\n$7\r\nmessage\r\n$";
+const SHARDED: &[u8] = b">3\r\n$8\r\nsmessage\r\n$";
+/// How the end of a subscription to a sharded channel begins.
+const ENDED: &[u8] = b">3\r\n$12\r\nsunsubscribe\r\n$";
 /// The most elements that the head of a frame may announce.
 const MAX_ELEMENTS: u64 = u32::MAX as u64;
 
@@ -33,6 +40,8 @@ pub(super) trait Listener {
     fn message(&self, channel: &[u8], payload: &[u8], received: Instant);
     /// A message had a payload of so many bytes, more than can be of use; `beginning` is what is at hand of it.
     fn too_large(&self, channel: &[u8], beginning: &[u8], bytes: usize);
+    /// A subscription to a sharded channel has ended. `true`: nobody asked for that, and it is dealt with.
+    fn taken_away(&self, channel: &[u8]) -> bool;
     /// Nothing more is at hand: the thread goes on to something else, or waits.
     fn read_is_done(&self);
 }
@@ -61,6 +70,13 @@ enum State {
     Dropping(usize),
 }
 
+impl State {
+    /// At the first byte of a frame that is passed on.
+    const fn passing() -> Self {
+        Self::Passing(Rest { values: 1, bytes: 0 })
+    }
+}
+
 /// What is left of a frame that is passed on.
 #[derive(Default)]
 struct Rest {
@@ -83,6 +99,11 @@ enum Frame<'a> {
         channel: &'a [u8],
         payload: &'a [u8],
         announced: usize,
+        length: usize,
+    },
+    /// The end of a subscription to a sharded channel.
+    Ended {
+        channel: &'a [u8],
         length: usize,
     },
     Other,
@@ -114,9 +135,20 @@ impl<S, L: Listener> Sieve<S, L> {
             match &mut self.state {
                 State::Start => match frame(at_hand, self.most)? {
                     Frame::Unfinished => break,
-                    Frame::Other => self.state = State::Passing(Rest { values: 1, bytes: 0 }),
+                    Frame::Other => self.state = State::passing(),
                     // What was passed on comes first.
-                    Frame::Message { .. } | Frame::TooLarge { .. } if out.filled().len() > before => break,
+                    Frame::Message { .. } | Frame::TooLarge { .. } | Frame::Ended { .. }
+                        if out.filled().len() > before =>
+                    {
+                        break;
+                    }
+                    Frame::Ended { channel, length } => {
+                        if self.listener.taken_away(channel) {
+                            self.start += length;
+                        } else {
+                            self.state = State::passing();
+                        }
+                    }
                     Frame::Message { channel, payload, length } => {
                         self.listener.message(channel, payload, self.received);
                         self.start += length;
@@ -228,14 +260,28 @@ impl Rest {
 
 /// What frame begins here. Payloads above `most` are too large.
 fn frame(at_hand: &[u8], most: usize) -> Result<Frame<'_>> {
-    let Some(after) = at_hand.strip_prefix(MESSAGE) else {
-        return Ok(if MESSAGE.starts_with(at_hand) { Frame::Unfinished } else { Frame::Other });
+    let begins = [MESSAGE, SHARDED, ENDED];
+    let Some((begin, after)) = begins.iter().find_map(|begin| Some((*begin, at_hand.strip_prefix(*begin)?)))
+    else {
+        let unfinished = begins.iter().any(|begin| begin.starts_with(at_hand));
+        return Ok(if unfinished { Frame::Unfinished } else { Frame::Other });
     };
     let Some((length, after)) = length(after)? else { return Ok(Frame::Unfinished) };
     if length > MAX_NAME_BYTES {
         return Err(broken("a channel with too long a name"));
     }
     let Some((channel, after)) = after.split_at_checked(length) else { return Ok(Frame::Unfinished) };
+    if begin == ENDED {
+        // CR LF, and a number on a line of its own.
+        let Some(end) = memchr::memchr_iter(b'\n', &after[..after.len().min(32)]).nth(1) else {
+            return if after.len() < 32 {
+                Ok(Frame::Unfinished)
+            } else {
+                Err(broken("an end without count"))
+            };
+        };
+        return Ok(Frame::Ended { channel, length: at_hand.len() - after.len() + end + 1 });
+    }
     let after = match after.strip_prefix(b"\r\n$") {
         Some(after) => after,
         None if b"\r\n$".starts_with(after) => return Ok(Frame::Unfinished),

@@ -44,6 +44,18 @@ impl Standing {
         number
     }
 
+    /// What has no sink of its own is up.
+    pub(super) fn is_up(&self, part: usize) {
+        self.change(0, |state| state.is(part, true));
+    }
+
+    /// The part is no more.
+    pub(super) fn remove(&self, part: usize) {
+        self.change(0, |state| {
+            state.up.remove(&part);
+        });
+    }
+
     /// What the part of this number is to call.
     pub(super) fn sink(self: &Arc<Self>, part: usize) -> Arc<dyn Sink> {
         Arc::new(PartSink { part, standing: Arc::clone(self) })

@@ -22,6 +22,8 @@ use crate::rules::Rules;
 pub(super) enum Done {
     Control(RedisResult<()>),
     Subscribed(Batch, RedisResult<()>),
+    /// The same of sharded channels, each of which has an answer of its own.
+    EachSubscribed(Batch, RedisResult<Vec<Value>>),
     Unsubscribed(RedisResult<()>),
     Ping(RedisResult<()>),
     /// Redis knows the scripts, or says why not.
@@ -70,6 +72,17 @@ pub(super) struct Watch {
     pub(super) demotions: u64,
     /// The probe that Redis took and that was not heard yet, and since when we know.
     pub(super) taken: Option<(u64, Instant)>,
+    /// Questions about channels whose slot was moving when they were asked: for the next look.
+    pub(super) postponed: Vec<Question>,
+}
+
+/// One command for each channel: those of one command must be of one slot.
+fn each(command: &str, names: &[String]) -> Pipeline {
+    let mut pipeline = Pipeline::with_capacity(names.len());
+    for name in names {
+        pipeline.cmd(command).arg(name);
+    }
+    pipeline
 }
 
 impl Watch {
@@ -89,6 +102,7 @@ impl Watch {
             pinged: None,
             demotions,
             taken: None,
+            postponed: Vec::new(),
         }
     }
 
@@ -96,7 +110,7 @@ impl Watch {
         self.flying.push(Box::pin(command));
     }
 
-    pub(super) fn subscribe_control(&mut self, channels: [String; 2]) {
+    pub(super) fn subscribe_control(&mut self, channels: Vec<String>) {
         let mut connection = self.listening.connection.clone();
         self.fly(async move { Done::Control(connection.subscribe(&channels).await) });
     }
@@ -111,6 +125,14 @@ impl Watch {
         self.subscribing += 1;
         let names: Vec<_> = channels.iter().map(|channel| ear.names.channel(channel)).collect();
         let (mut connection, asked) = (self.listening.connection.clone(), Instant::now());
+        if ear.names.are_sharded() {
+            let pipeline = each("SSUBSCRIBE", &names);
+            self.fly(async move {
+                let result = connection.req_packed_commands(&pipeline, 0, names.len()).await;
+                Done::EachSubscribed(Batch { number, channels, asked }, result)
+            });
+            return;
+        }
         self.fly(async move {
             let result = connection.subscribe(names).await;
             Done::Subscribed(Batch { number, channels, asked }, result)
@@ -121,6 +143,14 @@ impl Watch {
         self.unsubscribing = true;
         let names: Vec<_> = channels.iter().map(|channel| ear.names.channel(channel)).collect();
         let mut connection = self.listening.connection.clone();
+        if ear.names.are_sharded() {
+            let pipeline = each("SUNSUBSCRIBE", &names);
+            self.fly(async move {
+                let result = connection.req_packed_commands(&pipeline, 0, names.len()).await;
+                Done::Unsubscribed(result.map(drop))
+            });
+            return;
+        }
         self.fly(async move { Done::Unsubscribed(connection.unsubscribe(names).await) });
     }
 

@@ -7,6 +7,7 @@
     reason = "each test file uses a part"
 )]
 
+pub mod cluster;
 pub mod keys;
 pub mod recorder;
 pub mod sentinel;
@@ -22,6 +23,7 @@ use tidegate_relay::{
     WorkerId,
 };
 
+pub use cluster::Cluster;
 pub use keys::Keys;
 pub use recorder::Recorder;
 pub use sentinel::Watched;
@@ -118,6 +120,9 @@ pub const NODE: [&str; 47] = [
     "+zcard",
     "+wait",
 ];
+
+/// The rights that it gives to nodes in a cluster besides.
+pub const CLUSTER: [&str; 5] = ["+cluster|nodes", "+role", "+spublish", "+ssubscribe", "+sunsubscribe"];
 
 /// Channels without namespace have no history; `kept:`, `brief:` (three) and `fleeting:` (for a second) have; `room:` tells
 /// who joins and leaves.

@@ -81,6 +81,11 @@ impl RedisServer {
         eventually(&format!("{raw} has {wanted} subscribers"), || self.subscribers(raw) == wanted);
     }
 
+    /// Whether the process runs and is not stopped for good.
+    pub fn is_alive(&self) -> bool {
+        TcpStream::connect(("127.0.0.1", self.port)).is_ok()
+    }
+
     fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
     }

@@ -40,7 +40,6 @@ fn what_later_versions_know_is_refused_in_so_many_words() {
         "namespaces: [{name: a, user_limited: true}]",
         "rebalance: {enabled: true}",
         "limits: {message_rate: 100}",
-        "relay: {redis: {cluster: {nodes: [a]}}}",
     ] {
         let problem = problem(with_yaml(yaml));
         assert_eq!(problem.advice, "not in this version: take it out", "{problem}");

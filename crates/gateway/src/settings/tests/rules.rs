@@ -237,6 +237,39 @@ fn sentinels_are_named_instead_of_a_server() {
 }
 
 #[test]
+fn a_cluster_is_named_instead_of_a_server() {
+    let nodes = ("relay.redis.cluster.nodes", "redis://a:7000,redis://b:7000");
+    let loaded = with_flags(&[("relay.kind", "redis"), nodes]).unwrap();
+    let RelaySettings::Redis(redis) = &loaded.settings.relay else { panic!("memory") };
+    let urls = ["redis://a:7000", "redis://b:7000"].map(str::to_owned);
+    assert_eq!(redis.topology, Topology::Cluster(urls.to_vec()));
+    with_yaml(&loaded.effective).unwrap();
+    for (pairs, key, advice) in [
+        (
+            &[nodes, ("relay.redis.url", "redis://c")][..],
+            "relay.redis.url",
+            "relay.redis.cluster.nodes is set too",
+        ),
+        (
+            &[nodes, ("relay.redis.shards", "redis://a,redis://b")],
+            "relay.redis.cluster.nodes",
+            "relay.redis.shards is set too",
+        ),
+        (
+            &[("relay.redis.cluster.nodes", "redis://a/1")],
+            "relay.redis.cluster.nodes[0]",
+            "end with the port",
+        ),
+        (&[("relay.redis.cluster.nodes", "redis://a,rediss://b")], "relay.redis.cluster.nodes", "throughout"),
+    ] {
+        let problems = with_flags(pairs).unwrap_err();
+        let found = problems.0.iter().find(|problem| problem.key == key);
+        let found = found.unwrap_or_else(|| panic!("no problem of {key} in {problems}"));
+        assert!(found.advice.contains(advice), "{found}");
+    }
+}
+
+#[test]
 fn shards_are_named_instead_of_a_server() {
     let shards = ("relay.redis.shards", "redis://a/1,redis://b:6380");
     let loaded = with_flags(&[("relay.kind", "redis"), shards]).unwrap();

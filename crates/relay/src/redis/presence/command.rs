@@ -5,7 +5,7 @@ use std::time::Duration;
 use ::redis::{Cmd, Value};
 use tidegate_protocol::ChannelName;
 
-use super::super::script::PRESENCE;
+use super::super::script;
 use super::rooms::Known;
 use super::sender::Question;
 use crate::names::Names;
@@ -48,7 +48,7 @@ impl Command {
             What::Ask(Question::Everyone(_)) => "read",
             What::Ask(Question::Stats(_)) => "stats",
         };
-        let mut call = PRESENCE.call(&names.channel(&self.channel));
+        let mut call = script::presence(names).call(&names.channel(&self.channel));
         call.arg(what).arg(ttl.as_secs_f64()).arg(u8::from(told)).arg(deadline);
         match &self.what {
             What::Enter { client, known, .. } => {

@@ -8,6 +8,7 @@
 //! Not here: who is told of joins and leaves on this node (`router`).
 
 mod command;
+mod release;
 mod rooms;
 mod sender;
 
@@ -25,13 +26,12 @@ use tokio::sync::{mpsc, watch};
 
 use self::command::{Command, What, bytes, more_expired, number, unexpected};
 use self::rooms::{Rooms, Word};
-pub(super) use self::sender::PresenceSender;
+pub(super) use self::sender::{Attendee, PresenceSender};
 use self::sender::{Message, Question};
 use super::backoff::Backoff;
 use super::lane::unanswered;
 use super::pool::Pool;
-use super::script::PRESENCE;
-use super::{server, stopped};
+use super::{script, server, stopped};
 use crate::names::Names;
 use crate::relay::RelayError;
 use crate::rules::Rules;
@@ -157,10 +157,10 @@ impl Presence {
         loop {
             // What was heard before this is no news to the connection.
             self.hearing.mark_unchanged();
-            let pool = self.pool.clone();
+            let (pool, names) = (self.pool.clone(), Arc::clone(&self.names));
             let attempt = async move {
                 let mut connection = pool.get().await.map_err(|error| server::no_connection(&error))?;
-                let loaded = PRESENCE.load().query_async::<()>(&mut *connection).await;
+                let loaded = script::presence(&names).load().query_async::<()>(&mut *connection).await;
                 loaded.map_err(|error| server::away(&error))?;
                 let clock = ::redis::cmd("TIME").query_async(&mut *connection).await;
                 let clock = clock.map_err(|error| server::away(&error))?;
@@ -274,6 +274,7 @@ impl Presence {
             Message::Ask { channel, question } => {
                 self.work.push_back(Command { channel, what: What::Ask(question) });
             }
+            Message::Release { is_kept, reply } => self.release(&*is_kept, reply),
         }
     }
 
@@ -290,6 +291,7 @@ impl Presence {
                 }
             }
             Message::Ask { question, .. } => question.fail(error.clone()),
+            Message::Release { is_kept, reply } => self.release(&*is_kept, reply),
         }
     }
 

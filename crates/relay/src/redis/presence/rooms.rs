@@ -172,6 +172,25 @@ impl Rooms {
         self.all_due(now);
     }
 
+    /// Takes out the channels that are not kept, with who is present there; who left expires in Redis.
+    pub(super) fn release(
+        &mut self,
+        is_kept: &dyn Fn(&ChannelName) -> bool,
+    ) -> Vec<(ChannelName, String, Known)> {
+        let gone: Vec<ChannelName> = self.rooms.keys().filter(|channel| !is_kept(channel)).cloned().collect();
+        let mut moved = Vec::new();
+        for channel in gone {
+            let Some(room) = self.rooms.remove(&channel) else { continue };
+            self.due.remove(&(room.due, channel.clone()));
+            let here = room.clients.into_iter().filter_map(|(id, client)| match client.wish {
+                Wish::Here(known) => Some((channel.clone(), id, known)),
+                Wish::Gone => None,
+            });
+            moved.extend(here);
+        }
+        moved
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.rooms.is_empty()
     }

@@ -26,9 +26,46 @@ type Reply<T> = oneshot::Sender<Result<T, RelayError>>;
 
 /// What one waits for the task to take.
 pub(super) enum Message {
-    Enter { channel: ChannelName, client: String, known: Known, _claim: Claim },
-    Exit { channel: ChannelName, client: String },
-    Ask { channel: ChannelName, question: Question },
+    Enter {
+        channel: ChannelName,
+        client: String,
+        known: Known,
+        _claim: Option<Claim>,
+    },
+    Exit {
+        channel: ChannelName,
+        client: String,
+    },
+    Ask {
+        channel: ChannelName,
+        question: Question,
+    },
+    /// The channels that are not kept are another server's: who is present there goes along.
+    Release {
+        is_kept: Box<IsKept>,
+        reply: oneshot::Sender<Vec<Attendee>>,
+    },
+}
+
+/// Which channels stay.
+pub(in crate::redis) type IsKept = dyn Fn(&ChannelName) -> bool + Send;
+
+/// A session of this node that is present in a channel.
+pub(in crate::redis) struct Attendee {
+    pub(in crate::redis) channel: ChannelName,
+    client: String,
+    known: Known,
+}
+
+impl Attendee {
+    /// Where, who, and what is known of it.
+    pub(super) fn into_parts(self) -> (ChannelName, String, Known) {
+        (self.channel, self.client, self.known)
+    }
+
+    pub(super) fn new((channel, client, known): (ChannelName, String, Known)) -> Self {
+        Self { channel, client, known }
+    }
 }
 
 /// What is asked of a channel, and who waits for the answer: all who ask for the same share it.
@@ -58,7 +95,7 @@ impl PresenceSender {
             let bare = ClientInfo { conn_info: Bytes::new(), chan_info: Bytes::new(), ..client.clone() };
             info = envelope::write_info(&bare).into();
         }
-        let _claim = self.budget.claim(info.len()).ok_or(Busy)?;
+        let _claim = Some(self.budget.claim(info.len()).ok_or(Busy)?);
         let known = Known { info, user: client.user };
         self.send(Message::Enter { channel, client: client.client, known, _claim })
     }
@@ -92,6 +129,22 @@ impl PresenceSender {
             Ok(Err(_)) => Err(RelayError::Away("the relay has stopped".into())),
             Err(_) => Err(unanswered(self.timeout * 3)),
         }
+    }
+
+    /// Takes out who is present in channels that are not kept; `None` where that is not answered in time.
+    pub(in crate::redis) async fn release(&self, is_kept: Box<IsKept>) -> Option<Vec<Attendee>> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::Release { is_kept, reply }).ok()?;
+        tokio::time::timeout(self.timeout * 3, answer).await.ok()?.ok()
+    }
+
+    /// Takes over a session of another part.
+    pub(in crate::redis) async fn adopt(&self, attendee: Attendee) {
+        let Attendee { channel, client, known } = attendee;
+        // Beyond the budget it is taken all the same: it was within it where it came from.
+        let _claim = self.budget.claim(known.info.len());
+        let message = Message::Enter { channel, client, known, _claim };
+        let _ = tokio::time::timeout(self.timeout * 3, self.queue.send(message)).await;
     }
 
     fn send(&self, message: Message) -> Result<(), Busy> {

@@ -15,6 +15,7 @@ const MOST: usize = 300_000;
 enum Out {
     Message(Vec<u8>, Vec<u8>),
     TooLarge(Vec<u8>, usize),
+    TakenAway(Vec<u8>),
     Passed(Vec<u8>),
 }
 
@@ -37,6 +38,14 @@ impl Listener for Notes {
     fn too_large(&self, channel: &[u8], beginning: &[u8], bytes: usize) {
         assert!(beginning.len() <= bytes);
         self.0.lock().unwrap().push(Out::TooLarge(channel.to_vec(), bytes));
+    }
+
+    fn taken_away(&self, channel: &[u8]) -> bool {
+        let away = channel.starts_with(b"away");
+        if away {
+            self.0.lock().unwrap().push(Out::TakenAway(channel.to_vec()));
+        }
+        away
     }
 
     fn read_is_done(&self) {}
@@ -87,7 +96,9 @@ fn sifted(bytes: &[u8], sizes: Vec<usize>, room: usize) -> (Vec<Out>, Result<()>
 }
 
 fn message(channel: &[u8], payload: &[u8]) -> Vec<u8> {
-    let mut out = format!(">3\r\n$7\r\nmessage\r\n${}\r\n", channel.len()).into_bytes();
+    // Every other name is that of a sharded channel.
+    let kind = if channel.len().is_multiple_of(2) { "$7\r\nmessage" } else { "$8\r\nsmessage" };
+    let mut out = format!(">3\r\n{kind}\r\n${}\r\n", channel.len()).into_bytes();
     out.extend_from_slice(channel);
     out.extend_from_slice(format!("\r\n${}\r\n", payload.len()).as_bytes());
     out.extend_from_slice(payload);
@@ -106,7 +117,7 @@ const OTHERS: [&[u8]; 12] = [
     b"*-1\r\n",
     b"%2\r\n+a\r\n:1\r\n$1\r\nb\r\n*2\r\n#t\r\n,1.5\r\n",
     b">3\r\n$9\r\nsubscribe\r\n$7\r\ntg:{ab}\r\n:1\r\n",
-    b">3\r\n$8\r\nsmessage\r\n$1\r\na\r\n$1\r\nb\r\n",
+    b">3\r\n$12\r\nsunsubscribe\r\n$1\r\na\r\n:0\r\n",
     b"|1\r\n+key\r\n*1\r\n+value\r\n~2\r\n(12\r\n=5\r\ntxt:a\r\n",
     b"*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$4\r\n\r\n>3\r\n",
 ];
@@ -115,6 +126,7 @@ const OTHERS: [&[u8]; 12] = [
 enum In {
     Message(Vec<u8>, Vec<u8>),
     TooLarge(usize),
+    TakenAway(u32),
     Other(usize),
 }
 
@@ -123,6 +135,7 @@ fn input() -> impl Strategy<Value = In> {
         6 => (any::<Vec<u8>>(), any::<Vec<u8>>()).prop_map(|(c, p)| In::Message(c, p)),
         1 => (0..MOST).prop_map(|n| In::Message(b"large".to_vec(), vec![b'x'; n])),
         1 => (1..MOST).prop_map(|n| In::TooLarge(MOST + n)),
+        1 => any::<u32>().prop_map(In::TakenAway),
         6 => (0..OTHERS.len()).prop_map(In::Other),
     ]
 }
@@ -146,6 +159,10 @@ proptest! {
                 In::TooLarge(count) => {
                     bytes.extend(message(b"huge", &vec![b'\n'; *count]));
                     expected.push(Out::TooLarge(b"huge".to_vec(), *count));
+                }
+                In::TakenAway(count) => {
+                    bytes.extend(format!(">3\r\n$12\r\nsunsubscribe\r\n$6\r\naway{{}}\r\n:{count}\r\n").bytes());
+                    expected.push(Out::TakenAway(b"away{}".to_vec()));
                 }
                 In::Other(which) => {
                     bytes.extend(OTHERS[*which]);
