@@ -266,3 +266,44 @@ fn temporary(error: &RelayError, what: &'static str) -> ErrorCode {
     tracing::debug!(%error, what, "the relay could not do it");
     ErrorCode::Internal
 }
+
+#[cfg(test)]
+mod tests {
+    use tidegate_protocol::Publication;
+
+    use super::*;
+
+    fn said(offset: u64) -> Delivery {
+        let channel = ChannelName::parse("news").expect("a name");
+        let mut workers = WorkerSet::default();
+        workers.insert(WorkerId(0));
+        let data = vec![b'1'; 1024 * 1024].into();
+        let said = Said::Publication(Publication { channel, data, info: None, tags: Vec::new(), offset });
+        Delivery { workers, said }
+    }
+
+    #[test]
+    fn what_a_stuck_worker_missed_is_known_to_it_before_anything_later() {
+        let metrics = Arc::new(Metrics::new().expect("the metrics are right"));
+        let (switchboard, inboxes) = Switchboard::new(1, metrics);
+        let (late, inbox) = (switchboard.late(), &inboxes[0]);
+        // As much as fits, and one more; then the answer to a join.
+        switchboard.deliver(&mut (1..=34).map(said).collect(), Instant::now());
+        let other = ChannelName::parse("other").expect("a name");
+        switchboard.joined(WorkerId(0), &other, Ok(None));
+        let mut taken = 0;
+        inbox.take(usize::MAX, |_| {
+            taken += 1;
+            true
+        });
+        assert_eq!(taken, 33);
+        switchboard.deliver(&mut vec![said(35)], Instant::now());
+        inbox.take(usize::MAX, |inbound| {
+            assert!(matches!(inbound, Inbound::Said(..)));
+            assert!(inbox.missed(), "before what came behind the hole");
+            true
+        });
+        let late = late[0].take();
+        assert!(matches!(&late[..], [Inbound::Unjoined(channel)] if *channel == other), "{}", late.len());
+    }
+}
