@@ -21,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 enum Act {
     /// Answers with this status and body.
     Answer(u16, String),
+    /// Agrees, and closes the connection without having announced it.
+    Last,
     /// Says nothing, and keeps the connection.
     Hang,
     /// Closes the connection.
@@ -105,6 +107,11 @@ async fn serve(mut socket: TcpStream, seen: Rc<Mutex<Vec<String>>>, act: Rc<impl
                 if socket.write_all(format!("{head}{body}").as_bytes()).await.is_err() {
                     return;
                 }
+            }
+            Act::Last => {
+                let answer = format!("HTTP/1.1 200 X\r\ncontent-length: {}\r\n\r\n{GRANT}", GRANT.len());
+                let _ = socket.write_all(answer.as_bytes()).await;
+                return;
             }
             Act::Hang => std::future::pending().await,
             Act::Close => return,
@@ -243,6 +250,19 @@ fn what_changes_nothing_is_asked_twice_and_what_may_have_happened_is_not() {
         let backend = Backend::start(|_| Act::Close).await;
         assert!(asking(backend.settings()).ask(Kind::Connect).await.is_err());
         assert_eq!(backend.asked(), 2);
+    });
+}
+
+#[test]
+fn a_backend_that_closes_resting_connections_is_asked_on_others() {
+    on_a_worker(async {
+        let backend = Backend::start(|_| Act::Last).await;
+        let asking = asking(backend.settings());
+        for kind in [Kind::Connect, Kind::Subscribe].repeat(25) {
+            let answer = asking.ask(kind).await;
+            assert!(granted(&answer), "{answer:?}");
+        }
+        assert!(asking.shown("tidegate_proxy_requests_total{kind=\"connect\",result=\"granted\"} 25"));
     });
 }
 
