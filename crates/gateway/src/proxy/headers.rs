@@ -44,8 +44,18 @@ const RESERVED: [&str; 18] = [
     "sec-websocket-version",
 ];
 
-/// What a session keeps of its handshake for backends; shared by its questions.
-pub(crate) type Kept = Option<Rc<HeaderMap>>;
+/// What a session keeps of its handshake for backends; shared by its questions. A pointer, for most keep nothing.
+pub(crate) type Kept = Option<Rc<Headers>>;
+
+/// A few headers, in no more room than they take: a map has some for eight.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Headers(Box<[(HeaderName, HeaderValue)]>);
+
+impl FromIterator<(HeaderName, HeaderValue)> for Headers {
+    fn from_iter<T: IntoIterator<Item = (HeaderName, HeaderValue)>>(headers: T) -> Self {
+        Self(headers.into_iter().collect())
+    }
+}
 
 /// Reads a header's name as settings have it. Errors: what to do.
 pub(crate) fn name(text: &str) -> Result<HeaderName, String> {
@@ -60,10 +70,8 @@ pub(crate) fn name(text: &str) -> Result<HeaderName, String> {
 pub(super) fn of(sent: &HeaderMap, forward: &[HeaderName], kept: &Kept, request: Uuid) -> HeaderMap {
     let mut headers = HeaderMap::new();
     if let Some(kept) = kept {
-        for name in forward {
-            for value in kept.get_all(name) {
-                headers.append(name.clone(), value.clone());
-            }
+        for (name, value) in kept.0.iter().filter(|(name, _)| forward.contains(name)) {
+            headers.append(name.clone(), value.clone());
         }
     }
     for (name, value) in sent {
@@ -128,6 +136,13 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "a failing test is what should happen")]
     use super::*;
 
+    fn handshake(pairs: &[(&str, &str)]) -> Kept {
+        let pair = |(name, value): &(&str, &str)| {
+            (HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap())
+        };
+        Some(Rc::new(pairs.iter().map(pair).collect()))
+    }
+
     fn map(pairs: &[(&str, &str)]) -> HeaderMap {
         let mut map = HeaderMap::new();
         for (name, value) in pairs {
@@ -138,8 +153,7 @@ mod tests {
 
     #[test]
     fn only_what_the_endpoint_lists_is_passed_on_and_its_own_headers_win() {
-        let kept =
-            Some(Rc::new(map(&[("cookie", "a=1"), ("authorization", "Bearer client"), ("x-other", "1")])));
+        let kept = handshake(&[("cookie", "a=1"), ("authorization", "Bearer client"), ("x-other", "1")]);
         let forward = [name("cookie").unwrap(), name("authorization").unwrap()];
         let sent = map(&[("authorization", "Bearer node")]);
         let headers = of(&sent, &forward, &kept, Uuid::nil());
@@ -153,7 +167,7 @@ mod tests {
     #[test]
     fn a_trace_is_passed_on_where_the_endpoint_wants_it_and_made_where_there_is_none() {
         let given = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
-        let kept = Some(Rc::new(map(&[("traceparent", given)])));
+        let kept = handshake(&[("traceparent", given)]);
         let forward = [name("traceparent").unwrap()];
         assert_eq!(of(&HeaderMap::new(), &forward, &kept, Uuid::nil()).get("traceparent").unwrap(), given);
         let made = of(&HeaderMap::new(), &[], &kept, Uuid::nil()).get("traceparent").unwrap().clone();
@@ -161,7 +175,7 @@ mod tests {
         for bad in
             ["", "00-0-0-0", "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00", &given.to_uppercase()]
         {
-            let kept = Some(Rc::new(map(&[("traceparent", bad)])));
+            let kept = handshake(&[("traceparent", bad)]);
             let made =
                 of(&HeaderMap::new(), &forward, &kept, Uuid::nil()).get("traceparent").unwrap().clone();
             assert!(is_traceparent(&made), "{bad}: {made:?}");

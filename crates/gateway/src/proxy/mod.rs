@@ -19,7 +19,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use hyper::header::{HeaderMap, HeaderName};
+use hyper::header::{HeaderName, HeaderValue};
 use rustls::ClientConfig;
 use tidegate_hub::Decision;
 use tidegate_protocol::Codec;
@@ -76,18 +76,18 @@ impl Proxy {
         if self.wanted.is_empty() {
             return Ok(None);
         }
-        let mut kept = HeaderMap::new();
+        let mut kept = Vec::new();
         let mut bytes = 0;
         for (name, value) in given {
             let Some(wanted) = self.wanted.iter().find(|wanted| *wanted == name) else { continue };
-            let Ok(value) = hyper::header::HeaderValue::from_bytes(value) else { continue };
+            let Ok(value) = HeaderValue::from_bytes(value) else { continue };
             bytes += name.len() + value.len();
             if bytes > MAX_KEPT {
                 return Err(TooMany);
             }
-            kept.append(wanted.clone(), value);
+            kept.push((wanted.clone(), value));
         }
-        Ok((!kept.is_empty()).then(|| Rc::new(kept)))
+        Ok((!kept.is_empty()).then(|| Rc::new(kept.into_iter().collect())))
     }
 }
 
