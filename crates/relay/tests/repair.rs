@@ -186,6 +186,26 @@ async fn a_publication_that_is_not_json_is_refused_in_its_place() {
 }
 
 #[tokio::test]
+async fn a_redis_that_takes_no_writes_is_still_read() {
+    let server = RedisServer::start();
+    let (relay, recorder) = node("n1", settings(&server.url()));
+    joined(&relay, &recorder, 0, "kept:a");
+    published(&relay, "kept:a", "1").await;
+    recorder.hears(0, "kept:a", &["1"]);
+    unheard(&server, "kept:a", "2");
+    // Too few replicas: Redis refuses to write, and goes on otherwise.
+    let _: String = server.command(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
+    kill_pubsub(&server);
+    recorder.hears(0, "kept:a", &["1", "2"]);
+    relay.publish(publication("kept:a", "3")).await.expect_err("no writes");
+    relay.publish(publication("news", "1")).await.expect("that is no write");
+    let _: String = server.command(&["CONFIG", "SET", "min-replicas-to-write", "0"]);
+    published(&relay, "kept:a", "4").await;
+    recorder.hears(0, "kept:a", &["1", "2", "4"]);
+    assert_eq!(recorder.record().lost("kept:a"), [0; 0]);
+}
+
+#[tokio::test]
 async fn a_redis_that_forgot_everything_is_said_aloud() {
     let server = RedisServer::start();
     let (relay, recorder) = node("n1", settings(&server.url()));
@@ -263,9 +283,10 @@ async fn offsets_that_run_backwards_begin_a_new_epoch_and_are_no_duplicates() {
         recorder.hears(0, "kept:a", &["1", "2", "3", "4", "5"]);
     }
     // As a failover to a replica that had not heard of the last two.
-    let _: u64 = server.command(&["HSET", "tg:{kept:a}:meta", "offset", "3"]);
-    let _: u64 = server.command(&["XDEL", "tg:{kept:a}:log", "4-0", "5-0"]);
-    let _: String = server.command(&["XSETID", "tg:{kept:a}:log", "3-0"]);
+    let script = "redis.call('HSET', KEYS[1] .. ':meta', 'offset', 3) \
+                  redis.call('DEL', KEYS[1] .. ':log') \
+                  for n = 1, 3 do redis.call('XADD', KEYS[1] .. ':log', n .. '-0', 'data', n) end return 1";
+    let _: u64 = server.command(&["EVAL", script, "1", "tg:{kept:a}"]);
     let again = published(&one, "kept:a", "40").await;
     assert_eq!(again.offset, 4);
     for recorder in [&first, &second] {

@@ -95,8 +95,11 @@ impl Lane {
                         continue;
                     }
                     bytes += length;
-                    let retention = self.rules.of(&outgoing.publication.channel).retention;
-                    match retention.filter(|_| !outgoing.skip_history) {
+                    let kept_at_all = self.keeps && !outgoing.skip_history;
+                    match kept_at_all
+                        .then(|| self.rules.of(&outgoing.publication.channel).retention)
+                        .flatten()
+                    {
                         Some(retention) => {
                             kept = true;
                             if !self.loaded && !beside.load {

@@ -163,6 +163,8 @@ pub(super) struct Lane {
     pub(super) timeout: Duration,
     pub(super) most: usize,
     pub(super) rules: Arc<Rules>,
+    /// Whether any channel has history.
+    pub(super) keeps: bool,
     library: Option<Arc<Library>>,
     /// Whether the connection's Redis knows the script.
     pub(super) loaded: bool,
@@ -206,6 +208,7 @@ impl Lane {
             timeout,
             most: settings.max_publication_bytes,
             rules: Arc::clone(rules),
+            keeps: rules.keep(),
             // In a cluster each master has it from the part of its channels.
             library: if is_home { None } else { Library::new(rules, names.are_sharded()).map(Arc::new) },
             loaded: false,

@@ -265,6 +265,8 @@ pub(super) fn answer(value: &Value) -> Result<(), RelayError> {
     let text = format!("{} {}", error.code(), error.details().unwrap_or_default());
     match error.kind() {
         Some(kind) if is_temporary(kind) => Err(RelayError::Away(text)),
+        // Somebody's script has it for itself.
+        _ if error.code() == "BUSY" => Err(RelayError::Away(text)),
         _ => Err(RelayError::Refused(text)),
     }
 }

@@ -8,8 +8,12 @@ local function text(offset)
   return string.format('%.0f', offset)
 end
 
+-- A Redis that is full or cannot save is still read; one that is no master is not.
 local function remember(key, ttl)
-  redis.call('EXPIRE', key .. ':meta', text(math.max(10 * ttl, REMEMBERED)))
+  local done = redis.pcall('EXPIRE', key .. ':meta', text(math.max(10 * ttl, REMEMBERED)))
+  if type(done) == 'table' and done.err and string.find(done.err, 'READONLY', 1, true) then
+    redis.call('EXPIRE', key .. ':meta', REMEMBERED)
+  end
 end
 
 -- A new epoch, counted from 0; what was kept in another one goes.
