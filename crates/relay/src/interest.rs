@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ahash::AHashMap;
-use tidegate_protocol::{ChannelName, Position};
+use tidegate_protocol::{ChannelName, Epoch, Position};
 
 use crate::rules::{OnGap, Rules};
 use crate::sink::{WorkerId, WorkerSet};
@@ -102,8 +102,8 @@ pub(crate) enum Ask {
     Position,
     /// That, and what is in its log behind this one.
     Log(Position),
-    /// To end the epoch, unless Redis knows it up to here.
-    Renew(Position),
+    /// To end this epoch.
+    Renew(Epoch),
 }
 
 /// Whom a refusal of Redis concerns.

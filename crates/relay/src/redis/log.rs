@@ -59,9 +59,9 @@ impl Paging {
                 command.arg(ttl).arg(since.offset).arg(since.epoch.as_str()).arg(bytes).arg(chunk);
                 command
             }
-            Ask::Renew(position) => {
+            Ask::Renew(epoch) => {
                 let mut command = RENEWING.call(&key);
-                command.arg(ttl).arg(position.epoch.as_str()).arg(position.offset);
+                command.arg(ttl).arg(epoch.as_str());
                 command
             }
         }

@@ -135,7 +135,7 @@ impl Ear {
         if lost || page.position.offset < known {
             // Redis knows less than was passed on: it has lost writes, and must not count them a second time.
             if !lost {
-                interest.ask(&channel, Ask::Renew(position));
+                interest.ask(&channel, Ask::Renew(position.epoch));
                 return;
             }
             drop(interest);
