@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use redis::Value;
 use support::{Recorder, RedisServer, eventually, joined, node, publication, settings};
-use tidegate_relay::{IngestSettings, Ingested, Observation, Outgoing, RedisSettings, Relay, Secret};
+use tidegate_relay::{
+    IngestSettings, Ingested, Observation, Outgoing, RedisSettings, Relay, Secret, Topology,
+};
 
 const CLAIM_AFTER: Duration = Duration::from_secs(1);
 
@@ -322,4 +324,22 @@ async fn how_the_stream_stands_is_told() {
     let stands = |o: &Observation| matches!(o, Observation::IngestStands { pending: 0, waiting: 0, .. });
     recorder.wait("a look", |r| (r.count(stands) > 0).then_some(()));
     drop(server);
+}
+
+#[tokio::test]
+async fn the_streams_of_several_servers_are_told_as_one() {
+    let servers = [RedisServer::start(), RedisServer::start()];
+    for server in &servers {
+        let _: String = server.command(&["XGROUP", "CREATE", "tg:ingest", "tidegate", "0", "MKSTREAM"]);
+        add(server, &["channel", "a", "data", "1"]);
+        let read = ["XREADGROUP", "GROUP", "tidegate", "elsewhere", "STREAMS", "tg:ingest", ">"];
+        let _: Value = server.command(&read);
+    }
+    let urls = servers.iter().map(RedisServer::url).collect();
+    let ingest = IngestSettings { claim_after: Duration::from_secs(60), batch: 64 };
+    let settings =
+        RedisSettings { topology: Topology::Shards(urls), ingest: Some(ingest), ..ingesting(&servers[0]) };
+    let (_relay, recorder) = node("n1", settings);
+    let both = |o: &Observation| matches!(o, Observation::IngestStands { pending: 2, waiting: 0, .. });
+    recorder.wait("both are counted", |r| (r.count(both) > 0).then_some(()));
 }

@@ -1,11 +1,12 @@
 //! Whether all parts of Redis can be used, out of what each part says.
 //!
 //! The relay is up while every part is: as soon as one is away, some channels cannot be carried. Each change is observed
-//! once, whichever part it came from; what a part says besides goes through as it is.
+//! once, whichever part it came from. The ingest streams of the parts are told as one; what a part says besides goes through
+//! as it is.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tidegate_protocol::{ChannelName, Control, Position};
 use tokio::sync::oneshot;
@@ -25,11 +26,21 @@ struct State {
     /// Of the last part.
     last: usize,
     changed: Instant,
+    /// How the ingest stream of each part stands.
+    streams: BTreeMap<usize, Stream>,
+}
+
+/// How an ingest stream stands.
+#[derive(Clone, Copy)]
+struct Stream {
+    pending: u64,
+    waiting: u64,
+    oldest: Duration,
 }
 
 impl Standing {
     pub(super) fn new(sink: Arc<dyn Sink>) -> Arc<Self> {
-        let state = State { up: BTreeMap::new(), last: 0, changed: Instant::now() };
+        let state = State { up: BTreeMap::new(), last: 0, changed: Instant::now(), streams: BTreeMap::new() };
         Arc::new(Self { state: Mutex::new(state), sink })
     }
 
@@ -64,6 +75,18 @@ impl Standing {
     pub(super) fn status(&self) -> Status {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         Status { up: state.all(), since: state.changed.elapsed() }
+    }
+
+    /// A part has looked at its ingest stream. Told is the sum, and the oldest of all.
+    fn looked(&self, part: usize, stream: Stream) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.streams.insert(part, stream);
+        let all = || state.streams.values();
+        self.sink.observe(Observation::IngestStands {
+            pending: all().map(|stream| stream.pending).sum(),
+            waiting: all().map(|stream| stream.waiting).sum(),
+            oldest: all().map(|stream| stream.oldest).max().unwrap_or_default(),
+        });
     }
 
     /// The sink is told under the lock: several threads change the state, and the last thing told must be true.
@@ -137,6 +160,9 @@ impl Sink for PartSink {
             Observation::Up => self.standing.change(0, |state| state.is(self.part, true)),
             Observation::Down { channels } => {
                 self.standing.change(channels, |state| state.is(self.part, false));
+            }
+            Observation::IngestStands { pending, waiting, oldest } => {
+                self.standing.looked(self.part, Stream { pending, waiting, oldest });
             }
             other => self.standing.sink.observe(other),
         }
