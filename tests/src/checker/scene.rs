@@ -170,7 +170,7 @@ impl Scene {
             Fault::FailOver => {
                 self.note("Redis may lose what came last", Loss::Latest);
                 self.store.fail_over();
-                self.note("another server is the master", Loss::Latest);
+                self.note("another server is the master, and the old one a replica", Loss::Latest);
             }
             Fault::KillMaster | Fault::StopMaster => {
                 self.note("Redis may lose what came last", Loss::Latest);

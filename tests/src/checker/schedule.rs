@@ -256,7 +256,6 @@ fn kinds(rng: &mut Rng, crew: Crew) -> Vec<Fault> {
         Fault::Flush,
         Fault::KillSubscribers,
         Fault::KillClients,
-        Fault::PauseClients,
     ];
     kinds.extend(match crew.topology {
         Topology::Single => vec![
@@ -264,6 +263,8 @@ fn kinds(rng: &mut Rng, crew: Crew) -> Vec<Fault> {
             Fault::CutRelay(node()),
             Fault::DeafenRelay(node()),
             Fault::StopRedis,
+            // Where there are replicas, a master that pauses is one that failed.
+            Fault::PauseClients,
             Fault::RestartRedis,
             Fault::EmptyRedis,
             Fault::RewindRedis,

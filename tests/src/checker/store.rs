@@ -124,7 +124,8 @@ impl Store {
         }
     }
 
-    /// A replica takes its master's place, as an operator asks for it.
+    /// A replica takes its master's place, as an operator asks for it; the old master follows it. Until then it may take
+    /// what nobody will ever hear.
     pub fn fail_over(&mut self) {
         let before = self.master_at();
         match self.topology {
@@ -133,6 +134,7 @@ impl Store {
             Topology::Cluster => cluster::fail_over(&self.servers, before),
         }
         self.succeeded(before);
+        self.rejoin(before, |_| {});
     }
 
     /// Takes the master away by `end`, and waits until another server has its place. Which one it was.
