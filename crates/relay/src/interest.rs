@@ -244,7 +244,8 @@ impl Interest {
         if let Some(track) = &mut entry.track {
             track.confirmed();
             entry.stage = Stage::Placing;
-            self.ask(&name, Ask::Position);
+            let ask = track.to_verify().map_or(Ask::Position, Ask::Log);
+            self.ask(&name, ask);
             return None;
         }
         Some((name, entry.is_heard()))

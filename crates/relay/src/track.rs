@@ -16,8 +16,12 @@
 
 use std::collections::VecDeque;
 
+use ahash::RandomState;
 use bytes::Bytes;
 use tidegate_protocol::{Position, Publication};
+
+/// Of the publication that was passed on last, which a history that was wound back and written anew does not have.
+const WITNESS: RandomState = RandomState::with_seeds(0x74_6964_6567, 0x6174_6520, 0x7769_746e, 0x6573_7300);
 
 /// How many publications of a channel are held while its log is read. The oldest go first: they are in the log.
 const HELD_ITEMS: usize = 1024;
@@ -29,6 +33,10 @@ const HELD_BYTES: usize = 1024 * 1024;
 pub(crate) struct Track {
     /// The last that was passed on; `None` before the first look into Redis.
     position: Option<Position>,
+    /// What was passed on at that position, by a hash of it; `None`: nothing, or nothing that the log can be held against.
+    witness: Option<u64>,
+    /// Whether Redis may be another one than the witness is of, or an older one of itself.
+    suspect: bool,
     stage: Stage,
     /// The number of the question that is asked, or about to be; an answer to another one is an old one.
     asked: Option<u32>,
@@ -118,6 +126,7 @@ impl Track {
 
     /// The connection is gone.
     pub(crate) fn interrupted(&mut self) {
+        self.suspect = self.witness.is_some();
         self.stage = Stage::Away;
         self.asked = None;
         self.kept = false;
@@ -127,7 +136,7 @@ impl Track {
     /// Heard live. Gives back what is to be passed on; `None`: it is held, and the log must be read.
     pub(crate) fn hear(&mut self, live: Live) -> Option<Publication> {
         if self.stage == Stage::Level && self.follows(&live) {
-            self.advance(live.publication.offset);
+            self.pass_on(&live.publication);
             return Some(live.publication);
         }
         if self.stage != Stage::Away {
@@ -151,10 +160,28 @@ impl Track {
         })
     }
 
+    fn pass_on(&mut self, publication: &Publication) {
+        self.advance(publication.offset);
+        self.witness = Some(witness(publication));
+    }
+
     fn advance(&mut self, offset: u64) {
         if let Some(position) = &mut self.position {
             position.offset = offset;
         }
+    }
+
+    /// Behind which offset the log must be read to see, by what was passed on last, whether this is still the history that
+    /// is known: its own offset and epoch may be those of another, where writes were lost and as many made since.
+    pub(crate) fn to_verify(&self) -> Option<Position> {
+        let position = self.position.as_ref().filter(|position| self.suspect && position.offset > 0)?;
+        Some(Position { offset: position.offset - 1, epoch: position.epoch.clone() })
+    }
+
+    /// Whether an entry of the log is another one than was passed on in its place.
+    pub(crate) fn contradicts(&self, entry: &Entry) -> bool {
+        let here = self.position.as_ref().is_some_and(|position| position.offset == entry.offset);
+        here && self.suspect && self.witness != entry.publication.as_ref().ok().map(witness)
     }
 
     fn hold(&mut self, live: Live) {
@@ -174,13 +201,16 @@ impl Track {
     /// Stands at the position from now on, whatever was before.
     pub(crate) fn place(&mut self, position: Position) {
         self.position = Some(position);
+        self.witness = None;
+        self.suspect = false;
     }
 
     /// An entry of the log. `true`: it follows and is passed on, or skipped where it is refused.
-    pub(crate) fn take(&mut self, offset: u64) -> bool {
-        let follows = self.position.as_ref().is_some_and(|position| offset == position.offset + 1);
+    pub(crate) fn take(&mut self, entry: &Entry) -> bool {
+        let follows = self.position.as_ref().is_some_and(|position| entry.offset == position.offset + 1);
         if follows {
-            self.advance(offset);
+            self.advance(entry.offset);
+            self.witness = entry.publication.as_ref().ok().map(witness);
         }
         follows
     }
@@ -191,10 +221,11 @@ impl Track {
     /// is no part of this history. What was heard after that may be ahead of the answer: then the channel is behind again,
     /// and the log must be read once more.
     pub(crate) fn caught_up(&mut self) -> Vec<Publication> {
+        self.suspect = false;
         let mut passed_on = Vec::new();
         for (asked, live) in std::mem::take(&mut self.held) {
             if self.follows(&live) {
-                self.advance(live.publication.offset);
+                self.pass_on(&live.publication);
                 passed_on.push(live.publication);
             } else if !self.is_known(&live) && asked.is_some() && asked == self.settled {
                 self.held.push_back((None, live));
@@ -213,6 +244,10 @@ impl Track {
             live.publication.offset <= position.offset && live.epoch == position.epoch.as_str()
         })
     }
+}
+
+fn witness(publication: &Publication) -> u64 {
+    WITNESS.hash_one(&publication.data[..])
 }
 
 #[cfg(test)]

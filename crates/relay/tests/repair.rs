@@ -300,6 +300,42 @@ async fn offsets_that_run_backwards_begin_a_new_epoch_and_are_no_duplicates() {
 }
 
 #[tokio::test]
+async fn a_history_that_was_wound_back_and_overtook_itself_is_found_out() {
+    let server = RedisServer::start();
+    let (relay, recorder) = node("n1", settings(&server.url()));
+    for name in ["kept:a", "kept:b", "kept:c"] {
+        joined(&relay, &recorder, 0, name);
+        for n in 1..=5 {
+            published(&relay, name, &n.to_string()).await;
+        }
+        recorder.hears(0, name, &["1", "2", "3", "4", "5"]);
+    }
+    // As a failover to a replica that lacks the last two, where others publish before the node is there: offset and epoch
+    // are those that the node knows, or larger.
+    for (name, anew) in [("kept:a", &["40", "50"][..]), ("kept:b", &["40", "50", "60"])] {
+        let key = format!("tg:{{{name}}}");
+        let _: u64 = server.command(&["HSET", &format!("{key}:meta"), "offset", "3"]);
+        let _: u64 = server.command(&["XDEL", &format!("{key}:log"), "4-0", "5-0"]);
+        let _: String = server.command(&["XSETID", &format!("{key}:log"), "3-0"]);
+        anew.iter().for_each(|data| unheard(&server, name, data));
+    }
+    kill_pubsub(&server);
+    recorder.up(2);
+    for name in ["kept:a", "kept:b"] {
+        recorder.wait("it is told", |r| (r.lost(name) == [0]).then_some(()));
+        assert_eq!(recorder.record().delivered(0, name), ["1", "2", "3", "4", "5"]);
+    }
+    // Who asks for what it missed is not given the rest of another history.
+    joined(&relay, &recorder, 0, "kept:b");
+    let after = published(&relay, "kept:b", "70").await;
+    assert_eq!(after.offset, 1);
+    // What is as it was, goes on.
+    published(&relay, "kept:c", "6").await;
+    recorder.hears(0, "kept:c", &["1", "2", "3", "4", "5", "6"]);
+    assert_eq!(recorder.record().lost("kept:c"), [0; 0]);
+}
+
+#[tokio::test]
 async fn a_log_that_is_ahead_of_its_position_belongs_to_an_epoch_that_is_over() {
     let server = RedisServer::start();
     let (relay, recorder) = node("n1", settings(&server.url()));

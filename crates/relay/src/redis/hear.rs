@@ -199,7 +199,7 @@ impl Hear {
         let mut watch = Watch::new(listening, self.lane.demotions(), now);
         {
             let mut pulse = self.ear.pulse();
-            pulse.heard = now;
+            (pulse.heard, pulse.told) = (now, now);
             // A probe that was lost with the last connection says nothing of this one.
             pulse.probe_heard = self.probes;
         }
@@ -385,8 +385,7 @@ impl Hear {
         self.ear.recoveries().sweep(now);
         let pulse = *self.ear.pulse();
         let over = |since: Instant| now.saturating_duration_since(since) > self.probe_deadline;
-        let quiet = over(pulse.heard);
-        if watch.pinged.is_some_and(over) && quiet {
+        if watch.pinged.is_some_and(over) && over(pulse.heard) {
             return Some(format!("no sign of life for {:?}", self.probe_deadline));
         }
         if self.lane.demotions() != watch.demotions {
@@ -395,7 +394,8 @@ impl Hear {
         let taken = self.lane.last_probe();
         if taken > pulse.probe_heard && pulse.probe_sent.0 == taken {
             let (number, since) = watch.taken.unwrap_or((taken, now));
-            if number == taken && over(since) && quiet {
+            // Answers do not count here: they may come on a connection that gets no messages.
+            if number == taken && over(since) && over(pulse.told) {
                 return Some(format!(
                     "redis took a probe, and it was not heard here for {:?}",
                     self.probe_deadline

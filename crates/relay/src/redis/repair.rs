@@ -111,6 +111,7 @@ impl Ear {
             track.kept = true;
         }
         recoveries.asked(channel.as_str());
+        let offset = track.to_verify().map_or(offset, |verified| offset.min(verified.offset));
         interest.ask(channel, Ask::Log(Position { offset, epoch: position.epoch }));
     }
 
@@ -171,15 +172,21 @@ impl Ear {
         let Page { position: end, entries } = page;
         let (mut batch, mut repaired, mut last) = (Vec::new(), 0, since.offset);
         let nothing = entries.is_empty();
-        for Entry { offset, publication } in entries {
+        for entry in entries {
             let mut interest = self.interest();
             let Some((track, workers)) = interest.track(channel.as_str()) else { return };
+            if track.contradicts(&entry) {
+                // Writes were lost, and as many or more made since. Nobody knows which the others have seen.
+                interest.ask(channel, Ask::Renew(since.epoch));
+                return;
+            }
+            let missed = track.take(&entry);
+            let Entry { offset, publication } = entry;
             let mut recoveries = self.recoveries();
             if offset != last + 1 {
                 recoveries.trimmed(channel, offset.saturating_sub(1));
             }
             last = offset;
-            let missed = track.take(offset);
             if !missed && track.position().is_some_and(|position| position.offset < offset) {
                 drop((recoveries, interest));
                 self.pass_on(&mut batch);

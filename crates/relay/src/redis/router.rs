@@ -71,6 +71,8 @@ struct Heard {
 pub(super) struct Pulse {
     /// When a push was last done with.
     pub(super) heard: Instant,
+    /// When a message was last done with. A connection may be answered, and yet get no messages.
+    pub(super) told: Instant,
     /// The last probe sent, and when.
     pub(super) probe_sent: (u64, Instant),
     /// The last probe heard.
@@ -94,7 +96,7 @@ impl Ear {
             interest: Mutex::new(interest),
             recoveries: Mutex::default(),
             wake: Notify::new(),
-            pulse: Mutex::new(Pulse { heard: now, probe_sent: (0, now), probe_heard: 0 }),
+            pulse: Mutex::new(Pulse { heard: now, told: now, probe_sent: (0, now), probe_heard: 0 }),
             heard: Mutex::new(Heard { batch: Vec::new(), received: now, anything: false }),
             surveys,
             answering,
@@ -391,7 +393,9 @@ impl Listener for Router {
         if std::mem::take(&mut heard.anything) {
             self.ear.hand_over(&mut heard);
             drop(heard);
-            self.ear.pulse().heard = Instant::now();
+            let mut pulse = self.ear.pulse();
+            pulse.heard = Instant::now();
+            pulse.told = pulse.heard;
         }
     }
 }

@@ -20,6 +20,10 @@ fn live(epoch: &'static str, offset: u64) -> Live {
     Live { epoch: Bytes::from_static(epoch.as_bytes()), publication: publication(offset) }
 }
 
+fn logged(offset: u64) -> Entry {
+    Entry { offset, publication: Ok(publication(offset)) }
+}
+
 fn at(offset: u64) -> Position {
     Position { offset, epoch: Epoch::new("e") }
 }
@@ -64,6 +68,33 @@ fn what_is_heard_before_the_position_is_known_is_held() {
 }
 
 #[test]
+fn after_an_interruption_the_log_is_held_against_what_was_passed_on_last() {
+    let mut track = level(3);
+    assert_eq!(track.to_verify(), None);
+    track.interrupted();
+    assert_eq!(track.to_verify(), None, "nothing was passed on");
+    track.confirmed();
+    track.ask(2);
+    track.answered();
+    assert!(track.take(&logged(4)));
+    assert!(track.caught_up().is_empty());
+    track.interrupted();
+    assert_eq!(track.to_verify(), Some(at(3)));
+    assert!(!track.contradicts(&logged(4)));
+    let mut other = logged(4);
+    other.publication.as_mut().unwrap().data = Bytes::from_static(b"another");
+    assert!(track.contradicts(&other));
+    assert!(track.contradicts(&Entry { offset: 4, publication: Err("not_json") }));
+    other.offset = 5;
+    assert!(!track.contradicts(&other), "it is new");
+    track.confirmed();
+    track.ask(3);
+    track.answered();
+    assert!(track.caught_up().is_empty());
+    assert_eq!(track.to_verify(), None, "it is as it was");
+}
+
+#[test]
 fn a_hole_waits_for_the_log() {
     let mut track = level(3);
     assert!(track.hear(live("e", 6)).is_none());
@@ -71,8 +102,8 @@ fn a_hole_waits_for_the_log() {
     track.ask(2);
     assert!(track.hear(live("e", 7)).is_none(), "held behind the hole");
     track.answered();
-    assert!(track.take(4) && track.take(5) && track.take(6));
-    assert!(!track.take(6), "once");
+    assert!(track.take(&logged(4)) && track.take(&logged(5)) && track.take(&logged(6)));
+    assert!(!track.take(&logged(6)), "once");
     assert_eq!(offsets(&track.caught_up()), [7]);
     assert!(track.is_level());
 }
@@ -84,12 +115,12 @@ fn what_is_heard_after_the_question_may_be_ahead_of_the_answer() {
     track.ask(2);
     track.hear(live("e", 9));
     track.answered();
-    assert!(track.take(4) && track.take(5) && track.take(6));
+    assert!(track.take(&logged(4)) && track.take(&logged(5)) && track.take(&logged(6)));
     assert!(track.caught_up().is_empty());
     assert!(track.is_behind(), "seven and eight are missing: the log is read again");
     track.ask(3);
     track.answered();
-    assert!(track.take(7) && track.take(8) && track.take(9));
+    assert!(track.take(&logged(7)) && track.take(&logged(8)) && track.take(&logged(9)));
     assert!(track.caught_up().is_empty());
     assert!(track.is_level());
 }
@@ -125,7 +156,7 @@ fn a_doubt_is_settled_by_a_question_asked_after_it() {
     track.ask(2);
     track.doubt();
     track.answered();
-    assert!(track.take(4));
+    assert!(track.take(&logged(4)));
     track.caught_up();
     assert!(track.is_behind(), "the second one came after the question");
     track.ask(3);
@@ -191,7 +222,7 @@ proptest! {
                 }
                 Step::Answer if track.is_asked() => {
                     track.answered();
-                    passed_on.extend((1..=log).filter(|offset| track.take(*offset)));
+                    passed_on.extend((1..=log).filter(|offset| track.take(&logged(*offset))));
                     passed_on.extend(track.caught_up().iter().map(|p| p.offset));
                 }
                 _ => {}
