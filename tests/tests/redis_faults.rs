@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tidegate_tests::deadline::{pause, throughout};
 use tidegate_tests::redis::Options;
 use tidegate_tests::sdk::Kind;
-use tidegate_tests::{Certificates, Node, PATIENCE, Redis, Sdk, eventually};
+use tidegate_tests::{Certificates, Node, PATIENCE, Proxy, Redis, Sdk, eventually};
 
 /// A node on a Redis and two clients, one of them subscribed to `news`.
 struct Scene {
@@ -353,4 +353,35 @@ fn a_channel_is_heard_while_it_has_a_subscriber_and_a_little_longer() {
         (redis.listeners("news") == 0).then_some(())
     });
     assert_eq!(redis.ask(&["PUBSUB", "NUMPAT"]), "0", "never a pattern");
+}
+
+#[test]
+fn a_connection_that_is_answered_and_told_nothing_is_left_however_many_come_and_go() {
+    let redis = Redis::start();
+    let proxy = Proxy::to_redis((std::net::Ipv4Addr::LOCALHOST, redis.port()).into());
+    let url = format!("redis://{}", proxy.address());
+    let node = Node::dev()
+        .set("relay.kind", "redis")
+        .set("relay.redis.url", url)
+        .set("relay.redis.probe_interval", "1s")
+        .set("relay.redis.linger", "0s")
+        .go();
+    node.until("the relay is up", |m| m.sum("tidegate_relay_up") == 1.0);
+    let sdk = Sdk::start(Kind::Js, None);
+    sdk.connect("alice", &node.url());
+    sdk.connect("bob", &node.url());
+    sdk.subscribe("alice", "news").expect("alice may subscribe");
+    proxy.deafen();
+    let mut count = 0;
+    eventually("the deaf connection is left", PATIENCE, || {
+        // Redis confirms this to the node, on the connection that is told nothing.
+        count += 1;
+        let _ = sdk.subscribe("bob", &format!("other-{count}"));
+        (node.metrics().sum("tidegate_relay_reconnects_total") >= 1.0).then_some(())
+    });
+    node.until("the relay is up again", |m| m.sum("tidegate_relay_up") == 1.0);
+    sdk.publish("bob", "news", json!("heard")).expect("publishing works");
+    eventually("alice hears again", PATIENCE, || {
+        (sdk.publication("alice", "news") == json!("heard")).then_some(())
+    });
 }
