@@ -18,8 +18,13 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         let redis = Redis::start();
-        let node =
-            Node::dev().redis(&redis).set("heartbeat.interval", "2s").set("heartbeat.timeout", "1s").go();
+        // Without history, what is missed is counted and not made good: that is another family of promises.
+        let node = Node::dev()
+            .redis(&redis)
+            .file("namespaces: [{name: default}]")
+            .set("heartbeat.interval", "2s")
+            .set("heartbeat.timeout", "1s")
+            .go();
         let sdk = Sdk::start(Kind::Js, None);
         sdk.connect("alice", &node.url());
         sdk.connect("bob", &node.url());
