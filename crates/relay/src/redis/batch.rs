@@ -135,6 +135,11 @@ impl Lane {
             Ok(values) => {
                 let demoted =
                     values.iter().any(|value| server::failed(value) == Some(ServerErrorKind::ReadOnly));
+                if let Some(cluster) = &self.cluster
+                    && values.iter().any(server::is_elsewhere)
+                {
+                    cluster.look_again();
+                }
                 self.answered(sent, values, beside);
                 if demoted {
                     self.renewal.demotions.fetch_add(1, Ordering::Relaxed);

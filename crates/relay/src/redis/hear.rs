@@ -44,7 +44,6 @@ use crate::rules::Rules;
 use crate::settings::RedisSettings;
 use crate::sink::{Observation, WorkerId};
 use crate::sparse::Sparse;
-use transfer::is_elsewhere;
 
 /// How many channels one SUBSCRIBE or UNSUBSCRIBE names.
 const MOST_CHANNELS: usize = 1000;
@@ -358,7 +357,7 @@ impl Hear {
                 self.ear.ask_again(question);
                 continue;
             }
-            if is_elsewhere(&value) {
+            if server::is_elsewhere(&value) {
                 self.ear.look_again();
                 watch.postponed.push(question);
                 continue;

@@ -21,6 +21,8 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::backoff::Backoff;
 use super::batch::{self, Wait};
+use super::cluster::Cluster;
+use super::ground::Ground;
 use super::health::Health;
 use super::library::Library;
 use super::pool::Pool;
@@ -154,6 +156,8 @@ pub(super) struct Lane {
     /// Taken from the queue and not sent yet.
     pub(super) taken: VecDeque<Item>,
     pool: Pool,
+    /// The cluster, where channels may go to another server.
+    pub(super) cluster: Option<Arc<Cluster>>,
     pub(super) names: Arc<Names>,
     pub(super) sink: Arc<dyn Sink>,
     health: Arc<Health>,
@@ -176,12 +180,12 @@ impl Lane {
     pub(super) fn new(
         settings: &RedisSettings,
         rules: &Arc<Rules>,
-        names: &Arc<Names>,
-        pool: Pool,
+        ground: &Ground,
         health: &Arc<Health>,
         sink: &Arc<dyn Sink>,
         stop: watch::Receiver<bool>,
     ) -> (LaneSender, Self) {
+        let (names, pool, cluster) = (&ground.names, ground.pool.clone(), ground.cluster.clone());
         let is_home = pool.is_of_cluster();
         let (sender, queue) = mpsc::channel(QUEUE_ITEMS);
         let probed = Arc::new(AtomicU64::new(0));
@@ -210,6 +214,7 @@ impl Lane {
             rules: Arc::clone(rules),
             keeps: rules.keep(),
             // In a cluster each master has it from the part of its channels.
+            cluster,
             library: if is_home { None } else { Library::new(rules, names.are_sharded()).map(Arc::new) },
             loaded: false,
             wait: Wait::new(settings),

@@ -144,7 +144,7 @@ impl RedisRelay {
                 format!("{wait:?} must be less than relay.redis.command_timeout ({most:?})"),
             ));
         }
-        let Ground { server, pool, names, cluster, is_listed } = Ground::new(role, &settings, &identity.id)?;
+        let ground = Ground::new(role, &settings, &identity.id)?;
         let health = Arc::new(Health::new(Arc::clone(&sink)));
         let surveys = Arc::new(Surveys::new(identity.id.clone()));
         let (stop, stopping) = watch::channel(false);
@@ -153,8 +153,8 @@ impl RedisRelay {
 
         let say_runtime = runtime()?;
         let say = say_runtime.handle().clone();
-        let (lane_sender, lane) =
-            Lane::new(&settings, rules, &names, pool.clone(), &health, &sink, stopping.clone());
+        let (lane_sender, lane) = Lane::new(&settings, rules, &ground, &health, &sink, stopping.clone());
+        let Ground { server, pool, names, cluster, is_listed } = ground;
         let (presence_sender, presence) = Presence::new(
             &settings,
             pool.clone(),

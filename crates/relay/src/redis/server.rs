@@ -276,6 +276,12 @@ pub(super) fn failed(value: &Value) -> Option<ServerErrorKind> {
     if let Value::ServerError(error) = value { error.kind() } else { None }
 }
 
+/// Whether the answer says that the slot is another server's, or on its way to one.
+pub(super) fn is_elsewhere(value: &Value) -> bool {
+    use ServerErrorKind::{Ask, Moved, TryAgain};
+    matches!(failed(value), Some(Moved | Ask | TryAgain))
+}
+
 const fn is_temporary(kind: ServerErrorKind) -> bool {
     matches!(
         kind,

@@ -37,6 +37,8 @@ impl Hear {
 
     pub(super) fn interrupted(&mut self, why: &str, stood: bool) {
         let channels = self.lose_pending(why);
+        // A master may be gone for good: another one has its slots then.
+        self.ear.look_again();
         // What was missed since an earlier interruption is counted already.
         self.health.deaf(if stood { channels } else { 0 });
         if stood {

@@ -3,7 +3,7 @@
 //!
 //! Not here: when channels move, and where to (`masters`).
 
-use ::redis::{RedisResult, ServerErrorKind, Value};
+use ::redis::{RedisResult, Value};
 use tidegate_protocol::ChannelName;
 use tokio::sync::oneshot;
 
@@ -13,12 +13,6 @@ use crate::redis::server;
 use crate::redis::watching::{Batch, Watch};
 use crate::relay::RelayError;
 use crate::sink::Observation;
-
-/// Whether the answer says that the slot is another server's, or on its way to one.
-pub(super) fn is_elsewhere(value: &Value) -> bool {
-    use ServerErrorKind::{Ask, Moved, TryAgain};
-    matches!(server::failed(value), Some(Moved | Ask | TryAgain))
-}
 
 impl Hear {
     /// The channels of nodes that are heard here: with sharded channels only the one for the probe, as the others are
@@ -41,7 +35,7 @@ impl Hear {
         self.ear.sink.observe(Observation::Command("subscribe", asked.elapsed()));
         let values = result.map_err(|error| error.to_string())?;
         for (channel, value) in channels.iter().zip(values) {
-            if is_elsewhere(&value) {
+            if server::is_elsewhere(&value) {
                 self.ear.astray(channel.as_str());
                 continue;
             }
