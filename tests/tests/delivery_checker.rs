@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tidegate_tests::checker::judge::{Breach, Verdict};
 use tidegate_tests::checker::run::{Kept, Plan, WITHOUT_HISTORY};
-use tidegate_tests::checker::schedule::{Fault, Schedule};
+use tidegate_tests::checker::schedule::{Fault, Schedule, Step};
 
 /// One run at a time: each has some twenty processes.
 static MACHINE: Mutex<()> = Mutex::new(());
@@ -51,6 +51,21 @@ fn nothing_is_lost_in_silence_by_a_seed_that_is_known() {
 #[test]
 fn nothing_is_lost_in_silence_by_a_seed_that_nobody_has_seen() {
     keeps_the_promise(&Plan::new(fastrand::u64(..1_000_000), 30, &history("fresh-seed")));
+}
+
+#[test]
+fn a_history_that_went_back_and_was_overtaken_is_told() {
+    let step =
+        |at, lasts, fault| Step { at: Duration::from_millis(at), lasts: Duration::from_millis(lasts), fault };
+    // Redis loses a second, and while no node reaches it backends give the same offsets again.
+    let steps = vec![
+        step(2_000, 1_000, Fault::RewindRedis),
+        step(2_950, 3_000, Fault::CutRelay(0)),
+        step(2_950, 3_000, Fault::CutRelay(1)),
+    ];
+    let schedule = Some(Schedule { steps });
+    let plan = Plan { nodes: 2, raw: 4, sdk: 0, schedule, ..Plan::new(1, 9, &history("overtaken")) };
+    keeps_the_promise(&plan);
 }
 
 /// A node that can be told to do something wrong.
