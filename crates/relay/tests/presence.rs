@@ -5,12 +5,12 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::process::{Child, Command, Stdio};
+use std::io::Read;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
+use support::process::Process;
 use support::{Recorder, RedisServer, channel, eventually, joined, node, publication, settings, until};
 use tidegate_protocol::ClientInfo;
 use tidegate_relay::{PresenceStats, RedisSettings, Relay, RelayError};
@@ -64,41 +64,6 @@ fn refreshed(server: &RedisServer, name: &str, id: &str, times: usize) {
     for _ in 0..times {
         let before = expiry(server, name, id);
         eventually("a refresh", || expiry(server, name, id) > before);
-    }
-}
-
-/// A node in a process of its own, which can be killed.
-struct Process(Child);
-
-impl Process {
-    /// Starts one with clients `k0` and so on, all of one user, in each of the channels.
-    fn start(server: &RedisServer, channels: &[&str], clients: u64) -> Self {
-        let mut child = Command::new(std::env::current_exe().expect("this test"))
-            .args(["--exact", "a_node_to_be_killed", "--ignored", "--nocapture"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("this test again");
-        let orders = format!("{} {clients} {}\n", server.url(), channels.join(" "));
-        child.stdin.as_mut().expect("piped").write_all(orders.as_bytes()).expect("it listens");
-        Self(child)
-    }
-
-    /// Stands still, or goes on.
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.0), signal).expect("a signal");
-    }
-
-    fn kill(&mut self) {
-        self.0.kill().expect("SIGKILL");
-        self.0.wait().expect("its end");
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 

@@ -9,6 +9,7 @@
 
 pub mod cluster;
 pub mod keys;
+pub mod process;
 pub mod recorder;
 pub mod sentinel;
 pub mod server;
