@@ -4,7 +4,8 @@
     dashboard.py --node INTERNAL,PUBLIC [--node ...]    besides, starts a Prometheus that scrapes these nodes, puts a
                                                         little load on them, and wants numbers for every expression
 
-INTERNAL is a node's internal address, PUBLIC the one for clients; both host:port. Needs `prometheus` on the PATH.
+INTERNAL is a node's internal address, PUBLIC the one for clients; both host:port. The nodes ask a backend for `rpc`
+(`proxy.rpc`). Needs `prometheus` on the PATH.
 """
 
 import argparse

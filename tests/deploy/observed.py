@@ -55,10 +55,10 @@ def problems(nodes, asked, alerts, within):
 
 
 def clients(address, stop):
-    """One client after the other: subscribes, publishes, hears itself, goes."""
+    """One client after the other: subscribes, publishes, asks the backend, hears itself, goes."""
     url = f"ws://{address}/connection/websocket"
     setup = '{"id":1,"connect":{}}\n{"id":2,"subscribe":{"channel":"dashboard"}}'
-    publish = '{"id":3,"publish":{"channel":"dashboard","data":{"text":"hello"}}}'
+    publish = '{"id":3,"publish":{"channel":"dashboard","data":{"text":"hello"}}}\n{"id":4,"rpc":{"method":"hello","data":{}}}'
     while not stop.is_set():
         try:
             with connect(url, proxy=None) as client:

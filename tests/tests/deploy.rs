@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use serde_json::json;
+use tidegate_tests::backend::Act;
 use tidegate_tests::node::binary;
 use tidegate_tests::process::Process;
-use tidegate_tests::{Node, Redis};
+use tidegate_tests::{Backend, Node, Redis};
 
 /// Enough for the first time, which installs tools.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -42,7 +44,12 @@ fn the_chart_renders_what_kubernetes_takes_and_refuses_nonsense() {
 #[test]
 fn every_expression_has_numbers_on_a_real_prometheus() {
     let redis = Redis::start();
-    let nodes = ["a", "b"].map(|name| Node::dev().named(name).redis(&redis).go());
+    let backend = Backend::start(|_| Act::grant(json!({"data": {}})));
+    let endpoints = json!([backend.endpoint("main", &json!({}))]);
+    let nodes = ["a", "b"].map(|name| {
+        let node = Node::dev().named(name).redis(&redis).set("proxy.endpoints", &endpoints);
+        node.set("proxy.rpc", "main").go()
+    });
     succeeds("tests/setup/deploy.sh", &mut Command::new(root().join("tests/setup/deploy.sh")));
     let mut command = Command::new(root().join("tests/.cache/deploy/venv/bin/python"));
     command.arg(root().join("tests/deploy/dashboard.py"));
