@@ -86,12 +86,23 @@ pub(crate) fn gateway_program(named: Option<&Path>) -> Result<PathBuf, Error> {
     Ok(program)
 }
 
-/// A gateway in dev mode (everyone may do everything) with these settings beside, each `key.path=value`.
+/// The channels that are measured keep nothing and know nobody, as the baseline's: in dev mode they would by default.
+const NAMESPACES: &str = r#"namespaces=[
+    {"name": "default", "subscribe": "anyone", "publish": "anyone"},
+    {"name": "bench", "subscribe": "anyone", "publish": "anyone"}
+]"#;
+
+/// A gateway in dev mode (everyone may do everything), its channels without history and presence, with these settings
+/// beside, each `key.path=value`.
 pub(crate) fn gateway(program: &Path, settings: &[String]) -> Result<Started, Error> {
     let (public, internal) = (free()?, free()?);
     let mut command = Command::new(program);
-    let own =
-        [format!("listen.public={public}"), format!("listen.internal={internal}"), "log.level=error".into()];
+    let own = [
+        format!("listen.public={public}"),
+        format!("listen.internal={internal}"),
+        "log.level=error".into(),
+        NAMESPACES.into(),
+    ];
     for set in own.iter().chain(settings) {
         command.arg("--set").arg(set);
     }
