@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use tidegate_protocol::{ClientInfo, Publication};
 use tidegate_relay::Observation;
 
-use crate::Node;
 use crate::support::recorder::{Event, Record};
 use crate::support::{joined, publication, ticket};
+use crate::{Node, furnished};
 
 promises![
     only_workers_that_joined_hear_a_channel,
@@ -51,17 +49,7 @@ async fn publications_of_a_channel_keep_their_order(Node { relay, recorder, .. }
 
 async fn client_info_and_tags_arrive_as_they_were_given(Node { relay, recorder, .. }: Node) {
     joined(&relay, &recorder, 0, "news");
-    let sent = Publication {
-        info: Some(ClientInfo {
-            user: "42".into(),
-            client: "8d3f".into(),
-            conn_info: Bytes::from_static(br#"{"name":"Ada \u00e4 \"x\""}"#),
-            chan_info: Bytes::from_static(b"[1,2]"),
-        }),
-        tags: vec![("a".into(), "1".into()), ("b".into(), "\n".into())],
-        offset: 0,
-        ..publication("news", r#"{"text":"hello"}"#)
-    };
+    let sent = furnished("news");
     relay.publish(sent.clone()).await.expect("published");
     let got = recorder.wait("the publication", |r| r.publications(0, "news").next().cloned());
     assert_eq!(got, sent);

@@ -1,11 +1,10 @@
 //! What a channel with history keeps, and how it is read.
 
-use bytes::Bytes;
-use tidegate_protocol::{ClientInfo, Epoch, Publication};
+use tidegate_protocol::{Epoch, Publication};
 use tidegate_relay::{History, HistoryQuery, Outgoing, Relay, RelayError, Since};
 
 use crate::support::{channel, joined, publication, ticket, until};
-use crate::{Node, numbers};
+use crate::{Node, furnished, numbers};
 
 promises![
     offsets_count_from_one_and_arrive_with_the_publications,
@@ -101,17 +100,7 @@ async fn only_the_newest_are_kept(Node { relay, .. }: Node) {
 }
 
 async fn a_publication_is_kept_as_it_was_given(Node { relay, .. }: Node) {
-    let sent = Publication {
-        info: Some(ClientInfo {
-            user: "42".into(),
-            client: "8d3f".into(),
-            conn_info: Bytes::from_static(br#"{"name":"Ada \u00e4 \"x\""}"#),
-            chan_info: Bytes::from_static(b"[1,2]"),
-        }),
-        tags: vec![("a".into(), "1".into()), ("b".into(), "\n".into())],
-        offset: 0,
-        ..publication("kept:a", r#"{"text":"hello"}"#)
-    };
+    let sent = furnished("kept:a");
     relay.publish(sent.clone()).await.expect("published");
     assert_eq!(all(&relay, "kept:a").await.publications, [Publication { offset: 1, ..sent }]);
 }

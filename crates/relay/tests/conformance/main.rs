@@ -5,8 +5,9 @@ mod support;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use support::{Recorder, RedisServer, publication, settings, start};
-use tidegate_protocol::Position;
+use tidegate_protocol::{ClientInfo, Position, Publication};
 use tidegate_relay::Relay;
 
 /// One node on a relay of some kind.
@@ -39,6 +40,21 @@ async fn numbers(relay: &Relay, name: &str, numbers: std::ops::RangeInclusive<u6
         last = Some(position);
     }
     last.expect("at least one")
+}
+
+/// A publication with everything that a publisher may give it.
+fn furnished(name: &str) -> Publication {
+    Publication {
+        info: Some(ClientInfo {
+            user: "42".into(),
+            client: "8d3f".into(),
+            conn_info: Bytes::from_static(br#"{"name":"Ada \u00e4 \"x\""}"#),
+            chan_info: Bytes::from_static(b"[1,2]"),
+        }),
+        tags: vec![("a".into(), "1".into()), ("b".into(), "\n".into())],
+        offset: 0,
+        ..publication(name, r#"{"text":"hello"}"#)
+    }
 }
 
 /// Makes a test of each promise for each kind of relay, or for those named first.
